@@ -1,0 +1,172 @@
+package ir_test
+
+import (
+	"strings"
+	"testing"
+
+	"mqatc/onnx/ir"
+	"pgregory.net/rapid"
+)
+
+func chain(t *testing.T) (*ir.Graph, *ir.Node, *ir.Node) {
+	t.Helper()
+	g := ir.NewGraph("g")
+	x, err := g.AddInput("x", ir.TensorType(ir.Float32, ir.StaticShape(1, 3)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := g.Append(ir.NodeSpec{Op: "Relu", Inputs: []*ir.Value{x}, Outputs: []string{"a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := g.Append(ir.NodeSpec{Op: "Add", Inputs: []*ir.Value{a.Output(0), x}, Outputs: []string{"y"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.AddOutput(b.Output(0)); err != nil {
+		t.Fatal(err)
+	}
+	return g, a, b
+}
+
+func TestEdgesAgree(t *testing.T) {
+	g, a, b := chain(t)
+	if err := g.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Remove(a); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Fatalf("removed a node in use: %v", err)
+	}
+	if err := g.ReplaceUses(b.Output(0), a.Output(0)); err == nil {
+		t.Fatal("replaced a graph output silently")
+	}
+	if err := g.ReplaceUses(a.Output(0), g.Value("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Remove(a); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(g.Value("x").Uses()); n != 2 {
+		t.Fatalf("x has %d uses, want 2", n)
+	}
+}
+
+func TestOutputKeepsItsName(t *testing.T) {
+	g, a, b := chain(t)
+	if err := g.ReplaceAllUses(b.Output(0), a.Output(0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Remove(b); err != nil {
+		t.Fatal(err)
+	}
+	if g.Outputs()[0].Name() != "y" || g.Outputs()[0].Producer() != a {
+		t.Fatal("output lost its name")
+	}
+	if err := g.Verify(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSortAndCycle(t *testing.T) {
+	g, a, b := chain(t)
+	if err := g.MoveBefore(b, a); err != nil {
+		t.Fatal(err)
+	}
+	if g.Verify() == nil {
+		t.Fatal("wrong order passed")
+	}
+	if err := g.Sort(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.SetInput(a, 0, b.Output(0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Sort(); err == nil || !strings.Contains(err.Error(), "cycle") {
+		t.Fatalf("cycle not found: %v", err)
+	}
+}
+
+func TestCloneAndInline(t *testing.T) {
+	g, _, _ := chain(t)
+	c, vals, err := g.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	if vals[g.Value("x")] != c.Value("x") || c.NumNodes() != 2 {
+		t.Fatal("clone differs")
+	}
+	m, err := c.Inline(g, map[*ir.Value]*ir.Value{g.Value("x"): c.Value("y")}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	if m[g.Value("y")].Name() != "y_2" || m[g.Value("y")].Producer().Pass != "test" {
+		t.Fatal("inlined names or provenance are wrong")
+	}
+}
+
+func TestPackRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := rapid.SampledFrom([]ir.DType{ir.Int2, ir.Uint2, ir.Int4, ir.Uint4, ir.Int8, ir.Uint8, ir.Int32}).Draw(t, "d")
+		lo, hi := 0, 1<<min(d.Bits(), 20)-1
+		if strings.HasPrefix(d.String(), "int") {
+			lo, hi = -(hi+1)/2, hi/2
+		}
+		v := rapid.SliceOf(rapid.Custom(func(t *rapid.T) int64 { return int64(rapid.IntRange(lo, hi).Draw(t, "e")) })).Draw(t, "v")
+		x, err := ir.PackInts(d, v, int64(len(v)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := x.Ints()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range v {
+			if v[i] != back[i] {
+				t.Fatalf("%v: element %d: %d became %d", d, i, v[i], back[i])
+			}
+		}
+	})
+	if _, err := ir.PackInts(ir.Int2, []int64{2}, 1); err == nil {
+		t.Fatal("2 fits int2")
+	}
+}
+
+func TestHostileSizes(t *testing.T) {
+	if _, err := ir.NewTensor(ir.Float32, []int64{1 << 40, 1 << 40}, nil); err == nil {
+		t.Fatal("overflow accepted")
+	}
+	if _, err := ir.NewTensor(ir.Float32, []int64{-1}, nil); err == nil {
+		t.Fatal("negative size accepted")
+	}
+	if _, err := ir.NewTensor(ir.Int4, []int64{3}, make([]byte, 3)); err == nil {
+		t.Fatal("wrong byte count accepted")
+	}
+}
+
+func TestBuilderKeepsFirstError(t *testing.T) {
+	g, _, _ := chain(t)
+	b := ir.NewBuilder(g, "p", nil)
+	other := ir.NewGraph("other")
+	z, _ := other.AddInput("z", ir.Type{})
+	v := b.Op("Relu", []*ir.Value{z})
+	v = b.Op("Relu", []*ir.Value{v})
+	if b.Err() == nil || v == nil {
+		t.Fatal("error lost")
+	}
+	ok := ir.NewBuilder(g, "p", nil)
+	if ok.Int64s(1, 2) != ok.Int64s(1, 2) || ok.Int64s(1) == ok.Float(1) {
+		t.Fatal("constants are not shared as they should be")
+	}
+}
