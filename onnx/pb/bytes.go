@@ -17,3 +17,11 @@ func (b *Bytes) Unmarshal(data []byte) error {
 
 // Size is the number of bytes.
 func (b Bytes) Size() int { return len(b) }
+
+// GetRaw is the tensor's raw_data, nil when absent.
+func (m *TensorProto) GetRaw() []byte {
+	if m == nil || m.RawData == nil {
+		return nil
+	}
+	return *m.RawData
+}

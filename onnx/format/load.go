@@ -1,0 +1,119 @@
+package format
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"mqatc/onnx/ir"
+	"mqatc/onnx/pb"
+)
+
+// mapFrom is the size in bytes from which files are mapped instead of read.
+const mapFrom = 64 << 20
+
+// Load reads an ONNX file and its external data. Errors are of type *Error and name the file, the part and the remedy.
+func Load(path string) (*ir.Model, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, fail(path, "check the path", "no such file")
+		}
+		return nil, fail(path, "", "%w", err)
+	}
+	if info.IsDir() {
+		return nil, fail(path, "give the .onnx file in it", "is a folder, not an ONNX file")
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fail(path, "copy it to a file first", "is not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fail(path, "", "%w", err)
+	}
+	defer f.Close()
+	data, err := slurp(f)
+	if err != nil {
+		return nil, fail(path, "", "%w", err)
+	}
+	return parse(data, filepath.Dir(path), path)
+}
+
+// Parse reads a model from data, which the model keeps views of. External data is looked for in dir; with dir "" it is refused.
+func Parse(data []byte, dir string) (*ir.Model, error) { return parse(data, dir, "model") }
+
+// slurp returns the bytes of a regular file: read when small, mapped when large.
+func slurp(f *os.File) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	size := info.Size()
+	if size > math.MaxInt {
+		return nil, fmt.Errorf("file of %d bytes is too large for this machine", size)
+	}
+	if size >= mapFrom {
+		return mapFile(f, size)
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(f, data); err != nil {
+		return nil, fmt.Errorf("file shrank while it was read: %w", err)
+	}
+	return data, nil
+}
+
+func parse(data []byte, dir, where string) (m *ir.Model, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		m = nil
+		if _, fault := r.(interface{ Addr() uintptr }); fault {
+			err = fail(where, "let no other program change it meanwhile", "the file, or its external data, was cut short while it was read")
+			return
+		}
+		err = fail(where, "report this file as a bug", "internal error: %v", r)
+	}()
+	if len(data) == 0 {
+		return nil, fail(where, "export or copy it again", "the file is empty")
+	}
+	p, err := decodeProto(data, where)
+	if err != nil {
+		return nil, err
+	}
+	d := &decoder{where: where, files: newExternalFiles(dir)}
+	defer d.files.close()
+	return d.model(p)
+}
+
+// decodeProto checks and unmarshals the protobuf message.
+func decodeProto(data []byte, where string) (*pb.ModelProto, error) {
+	what, hint, foreign := sniff(data)
+	err := pb.Check(data, pb.Limits{})
+	if err != nil && foreign {
+		return nil, fail(where, hint, "not an ONNX model: it is %s", what)
+	}
+	if err != nil {
+		return nil, fail(where, "export, copy or download it again", "not an ONNX model, or a truncated or damaged one: %w", err)
+	}
+	p := new(pb.ModelProto)
+	if err := p.Unmarshal(data); err != nil {
+		return nil, fail(where, "export, copy or download it again", "not an ONNX model, or a damaged one: %w", err)
+	}
+	if p.Graph == nil {
+		switch {
+		case foreign:
+			return nil, fail(where, hint, "not an ONNX model: it is %s", what)
+		case p.IrVersion == nil && len(p.OpsetImport) == 0:
+			return nil, fail(where, "give the path of an .onnx file", "not an ONNX model")
+		}
+		return nil, fail(where, "export it again", "the model has no graph")
+	}
+	return p, nil
+}

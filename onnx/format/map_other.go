@@ -1,0 +1,15 @@
+//go:build !unix
+
+package format
+
+import (
+	"io"
+	"os"
+)
+
+// mapFile reads size bytes of f.
+func mapFile(f *os.File, size int64) ([]byte, error) {
+	data := make([]byte, size)
+	_, err := io.ReadFull(f, data)
+	return data, err
+}
