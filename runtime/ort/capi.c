@@ -43,6 +43,7 @@ enum {
   kGetBuildInfoString = 254,
   kSetDeterministicCompute = 273,
   kAddExternalInitializersFromFilesInMemory = 279,
+  kTensorTypeAndShapeHasShape = 390,
 };
 
 enum { kTensorType = 1, kArenaAllocator = 1, kMemTypeDefault = 0 };
@@ -130,7 +131,7 @@ ort_result ort_info(void *session, int outputs, size_t i, char **name, int *elem
     size_t d = 0;
     r = done(CALL(kGetTensorElementType, status_t, void *, int *)(info, elem));
     if (r.error == NULL) r = done(CALL(kGetDimensionsCount, status_t, void *, size_t *)(info, &d));
-    *rank = (int)d;
+    *rank = CALL(kTensorTypeAndShapeHasShape, bool, void *)(info) ? (int)d : -1;
   }
   if (type != NULL) CALL(kReleaseTypeInfo, void, void *)(type);
   return r;

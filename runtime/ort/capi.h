@@ -23,7 +23,7 @@ ort_result ort_set_deterministic(void *options);
 ort_result ort_add_external_files(void *options, const void **names, char **data, const size_t *sizes, size_t n);
 
 ort_result ort_count(void *session, int outputs, size_t *n);
-// Fills name (to be freed with free), type, rank; rank is -1 for what is not a tensor.
+// Fills name (to be freed with free), type, rank; elem is 0 for what is not a tensor, rank -1 where unknown.
 ort_result ort_info(void *session, int outputs, size_t i, char **name, int *elem, int *rank);
 // Fills rank sizes (-1 where unknown) and rank symbols (to be freed with free).
 ort_result ort_info_dims(void *session, int outputs, size_t i, int64_t *dims, char **symbols, int rank);
