@@ -1,0 +1,291 @@
+package partition
+
+import (
+	"strings"
+
+	"mqatc/onnx/ir"
+	"mqatc/passes/weights"
+)
+
+// evidence is what the exporter left behind about the author's modules: a dotted path for some of the weighted nodes.
+type evidence struct {
+	method string // metadata, scopes or names
+	label  map[*ir.Node]string
+	weight map[*ir.Node]int64
+}
+
+// findEvidence takes the best kind of evidence that tells at least two parts of the network apart: scope metadata of today's
+// PyTorch exporter, then scopes in node names, then dotted initializer names.
+func findEvidence(g *ir.Graph, params []weights.Param) *evidence {
+	weight := map[*ir.Node]int64{}
+	initPath := map[*ir.Node][]string{}
+	for _, p := range params {
+		weight[p.Nodes[0]] += p.Elements()
+		if p.Kind != weights.Weight {
+			continue
+		}
+		for _, n := range p.Nodes {
+			if path := dotted(p.Value.Name()); path != nil && initPath[n] == nil {
+				initPath[n] = path
+			}
+		}
+	}
+	kinds := []struct {
+		method string
+		path   func(*ir.Node) []string
+	}{
+		{"metadata", metadataPath},
+		{"scopes", func(n *ir.Node) []string { return scopePath(n.Name) }},
+		{"names", func(n *ir.Node) []string { return initPath[n] }},
+	}
+	for _, k := range kinds {
+		paths := map[*ir.Node][]string{}
+		for n := g.First(); n != nil; n = n.Next() {
+			if weight[n] == 0 {
+				continue
+			}
+			if p := k.path(n); len(p) > 0 {
+				paths[n] = p
+			}
+		}
+		if l := topLabels(g, paths); l != nil && telling(l, weight) {
+			return &evidence{k.method, l, weight}
+		}
+	}
+	return nil
+}
+
+// telling reports whether labels say enough to be weighed: they cover half of the elements, or at least two of them are words
+// that authors use for modules.
+func telling(label map[*ir.Node]string, weight map[*ir.Node]int64) bool {
+	covered, total := int64(0), int64(0)
+	roles := map[string]bool{}
+	for n, w := range weight {
+		total += w
+		if l := label[n]; l != "" {
+			covered += w
+			if r := keywordRole(l); r != "" {
+				roles[r] = true
+			}
+		}
+	}
+	return covered*2 >= total || len(roles) >= 2
+}
+
+// topLabels strips what all paths have in common and keeps the first component that differs; nil unless it tells parts apart.
+func topLabels(g *ir.Graph, paths map[*ir.Node][]string) map[*ir.Node]string {
+	if len(paths) < 2 {
+		return nil
+	}
+	depth := 0
+	for {
+		first, common, n := "", true, 0
+		for _, p := range paths {
+			if len(p) <= depth {
+				common = false
+				break
+			}
+			if n == 0 {
+				first = p[depth]
+			}
+			common = common && p[depth] == first
+			n++
+		}
+		if !common {
+			break
+		}
+		depth++
+	}
+	label := map[*ir.Node]string{}
+	distinct := map[string]bool{}
+	for n, p := range paths {
+		if len(p) > depth {
+			label[n] = p[depth]
+			distinct[p[depth]] = true
+		}
+	}
+	if len(distinct) < 2 {
+		return nil
+	}
+	return label
+}
+
+// metadataPath reads the module path out of pkg.torch.onnx.name_scopes, a Python list of full dotted paths whose last entry is
+// the call itself.
+func metadataPath(n *ir.Node) []string {
+	s, ok := n.Meta.Get("pkg.torch.onnx.name_scopes")
+	if !ok {
+		return nil
+	}
+	parts := strings.Split(strings.Trim(strings.TrimSpace(s), "[]"), ",")
+	if len(parts) < 2 {
+		return nil
+	}
+	last := strings.Trim(strings.TrimSpace(parts[len(parts)-2]), `'"`)
+	if last == "" {
+		return nil
+	}
+	return strings.Split(last, ".")
+}
+
+// scopePath reads /backbone/stage1/Conv as the path backbone, stage1.
+func scopePath(name string) []string {
+	if !strings.HasPrefix(name, "/") {
+		return nil
+	}
+	parts := strings.Split(name[1:], "/")
+	return parts[:len(parts)-1]
+}
+
+// dotted reads backbone.stage1.0.weight as a path; names without dots, or of digits only, tell nothing.
+func dotted(name string) []string {
+	parts := strings.Split(name, ".")
+	if len(parts) < 2 || parts[0] == "" || strings.ContainsAny(name, "/;: ") {
+		return nil
+	}
+	return parts[:len(parts)-1]
+}
+
+var keywords = []struct{ word, role string }{
+	{"backbone", Backbone}, {"encoder", Backbone}, {"base_net", Backbone}, {"trunk", Backbone}, {"body", Backbone}, {"features", Backbone},
+	{"neck", FPN}, {"fpn", FPN}, {"pan", FPN}, {"pyramid", FPN}, {"aggreg", FPN}, {"decoder", Decoder}, {"aspp", Decoder},
+	{"head", Head}, {"cls", Head}, {"classif", Head}, {"regress", Head}, {"bbox", Head}, {"rpn", Head}, {"roi", Head},
+}
+
+func keywordRole(label string) string {
+	l := strings.ToLower(label)
+	for _, k := range keywords {
+		if strings.Contains(l, k.word) {
+			return k.role
+		}
+	}
+	return ""
+}
+
+// reconcile weighs the evidence against the structure. Each evidence label takes the role its name says or, where it says
+// nothing, the one that most of its elements have in the structure. Where under half of the labelled elements agree with the
+// structure the evidence is not believed.
+func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.Node]string, map[string]string, bool) {
+	votes := map[string]map[string]int64{}
+	usesDecoder := false
+	for _, n := range f.order {
+		if structure[n] == Decoder {
+			usesDecoder = true
+		}
+		l := e.label[n]
+		if l == "" || !f.weighty[n] {
+			continue
+		}
+		if votes[l] == nil {
+			votes[l] = map[string]int64{}
+		}
+		votes[l][structure[n]] += max(e.weight[n], 1)
+	}
+	role := map[string]string{}
+	agree, total := int64(0), int64(0)
+	for l, v := range votes {
+		best := ""
+		for r, n := range v {
+			total += n
+			if best == "" || n > v[best] || (n == v[best] && r < best) {
+				best = r
+			}
+		}
+		role[l] = best
+		if k := keywordRole(l); k != "" {
+			if k == FPN && usesDecoder {
+				k = Decoder
+			} else if k == Decoder && !usesDecoder {
+				k = FPN
+			}
+			if !(k == Head && strings.HasPrefix(best, Head)) {
+				role[l] = k
+			}
+		}
+		agree += v[role[l]]
+	}
+	if total == 0 || agree*2 < total {
+		return nil, nil, false
+	}
+	out := map[*ir.Node]string{}
+	members := map[string]map[string]bool{}
+	for _, n := range f.order {
+		if !f.weighty[n] {
+			continue
+		}
+		out[n] = structure[n]
+		l := e.label[n]
+		if l == "" {
+			continue
+		}
+		r := role[l]
+		if r == Head && strings.HasPrefix(structure[n], Head) {
+			r = structure[n]
+		}
+		out[n] = r
+		if members[r] == nil {
+			members[r] = map[string]bool{}
+		}
+		members[r][l] = true
+	}
+	e.fill(f, structure, out)
+	names := map[string]string{}
+	taken := map[string]bool{}
+	for r, ls := range members {
+		if len(ls) == 1 {
+			for l := range ls {
+				if !taken[l] {
+					names[r] = l
+					taken[l] = true
+				}
+			}
+		}
+	}
+	return out, names, true
+}
+
+// fill gives nodes without evidence the label of the labelled nodes before and behind them where the two agree, or where the
+// structure would put the node in neither; otherwise the structure decides.
+func (e *evidence) fill(f *flow, structure, out map[*ir.Node]string) {
+	before := map[*ir.Node]string{}
+	for _, n := range f.order {
+		if !f.data[n] {
+			continue
+		}
+		for _, p := range f.producers(n) {
+			if before[n] == "" {
+				before[n] = before[p]
+			}
+		}
+		if e.label[n] != "" {
+			before[n] = out[n]
+		}
+	}
+	behind := map[*ir.Node]string{}
+	for i := len(f.order) - 1; i >= 0; i-- {
+		n := f.order[i]
+		if !f.data[n] {
+			continue
+		}
+		for _, c := range f.consumers(n) {
+			if behind[n] == "" {
+				behind[n] = behind[c]
+			}
+		}
+		if e.label[n] != "" {
+			behind[n] = out[n]
+		}
+	}
+	for _, n := range f.order {
+		if !f.weighty[n] || e.label[n] != "" {
+			continue
+		}
+		a, b := before[n], behind[n]
+		switch {
+		case a != "" && a == b:
+			out[n] = a
+		case a != "" && b != "" && structure[n] != a && structure[n] != b:
+			out[n] = a
+		}
+	}
+}

@@ -1,0 +1,148 @@
+package partition_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+	"testing"
+
+	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
+	"mqatc/passes/partition"
+)
+
+func shared(t *testing.T, file string) string {
+	t.Helper()
+	dir := os.Getenv("MQATC_SHARED")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared")
+	}
+	path := filepath.Join(dir, "models", file)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("needs the outside model %s: %v", file, err)
+	}
+	return path
+}
+
+func load(t *testing.T, file string) *ir.Model {
+	t.Helper()
+	m, err := format.Load(shared(t, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// anonymize replaces every name in the graph by t1, t2, ... and returns the old names of the values.
+func anonymize(t *testing.T, g *ir.Graph) map[string]string {
+	t.Helper()
+	old := map[string]string{}
+	i := 0
+	rename := func(v *ir.Value) {
+		i++
+		name := fmt.Sprintf("t%d", i)
+		was := v.Name()
+		if w, ok := old[was]; ok {
+			was = w
+		}
+		if other := g.Value(name); other != nil && other != v {
+			if err := g.Rename(other, "moved_"+name); err != nil {
+				t.Fatal(err)
+			}
+			o := name
+			if w, ok := old[name]; ok {
+				o = w
+			}
+			old["moved_"+name] = o
+		}
+		if err := g.Rename(v, name); err != nil {
+			t.Fatal(err)
+		}
+		old[name] = was
+	}
+	for _, v := range g.Inputs() {
+		rename(v)
+	}
+	for _, v := range g.Initializers() {
+		if !v.IsInput() {
+			rename(v)
+		}
+	}
+	for _, n := range g.Nodes() {
+		n.Name, n.Doc, n.Meta = "", "", nil
+		for _, o := range n.Outputs() {
+			if o.Name() != "" {
+				o.Meta, o.Doc = nil, ""
+				rename(o)
+			}
+		}
+	}
+	return old
+}
+
+func sets(p *partition.Partition, name func(string) string) []string {
+	var out []string
+	for _, m := range p.Modules {
+		var ws []string
+		for _, v := range m.Initializers {
+			ws = append(ws, name(v.Name()))
+		}
+		sort.Strings(ws)
+		out = append(out, strings.Join(ws, " "))
+	}
+	return out
+}
+
+func TestYuNetByNameAndAnonymous(t *testing.T) {
+	m := load(t, "yunet_n_320_320.onnx")
+	p, err := partition.Find(m, partition.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Method != "names" {
+		t.Errorf("method %s", p.Method)
+	}
+	var names []string
+	for _, mod := range p.Modules {
+		names = append(names, mod.Name)
+		for _, v := range mod.Initializers {
+			if dot := strings.Index(v.Name(), "."); dot > 0 && v.Name()[:dot] != mod.Name {
+				t.Errorf("%s is in module %s", v.Name(), mod.Name)
+			}
+		}
+	}
+	if !slices.Equal(names, []string{"backbone", "neck", "bbox_head"}) {
+		t.Errorf("modules %v", names)
+	}
+	known := sets(p, func(s string) string { return s })
+	old := anonymize(t, m.Graph)
+	q, err := partition.Find(m, partition.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q.Method != "structure" {
+		t.Errorf("anonymous: method %s", q.Method)
+	}
+	if got := sets(q, func(s string) string { return old[s] }); !slices.Equal(got, known) {
+		t.Errorf("anonymous sets differ:\n%s\n%s", strings.Join(got, "\n"), strings.Join(known, "\n"))
+	}
+}
+
+func TestPrintModels(t *testing.T) {
+	for _, file := range []string{"nanodet_m_416.onnx", "ultraface-version-RFB-320.onnx", "objectron_cup.onnx", "blazepose_landmark_lite.onnx", "ch_PP-OCRv4_det_infer.onnx"} {
+		t.Run(file, func(t *testing.T) {
+			m := load(t, file)
+			p, err := partition.Find(m, partition.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%s: %s %s, %d parameters, %d outside", file, p.Method, p.Note, p.Params, len(p.Outside))
+			for _, mod := range p.Modules {
+				t.Logf("  %-10s %-10s %9d params %3d layers %d nodes; first %s last %s", mod.Name, mod.Role, mod.Params, mod.Layers, len(mod.Nodes), mod.Weights[0].Value.Name(), mod.Weights[len(mod.Weights)-1].Value.Name())
+			}
+		})
+	}
+}
