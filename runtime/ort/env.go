@@ -1,5 +1,7 @@
 package ort
 
+import "C"
+
 import (
 	"context"
 	"crypto/sha256"
@@ -17,8 +19,9 @@ import (
 // process is the one onnxruntime environment of this process; the C library has no second.
 var process struct {
 	sync.Mutex
-	open    bool
-	library Library
+	open      bool
+	library   Library
+	uint2Made C.int // set by load
 }
 
 // ErrNotOpen is returned by everything that needs the library before Open succeeded.
@@ -68,6 +71,7 @@ func load(l *Library) error {
 	if l.Version, err = attach(base); err != nil {
 		return err
 	}
+	process.uint2Made = uint2Made()
 	binding.SetSharedLibraryPath(l.Path)
 	if err := binding.InitializeEnvironment(binding.WithLogLevelError()); err != nil {
 		return errors.New(oneLine(err.Error()))
@@ -114,10 +118,10 @@ func Info() (Information, error) {
 	if inf.SHA256, err = fileSHA256(l.Path); err != nil {
 		return inf, err
 	}
-	if inf.MaxOpset, err = newest(99, 7, func(v int) []byte { return probeModel(3, v) }); err != nil {
+	if inf.MaxOpset, err = newest(99, 7, func(v int64) ([]byte, error) { return probeModel(3, v) }); err != nil {
 		return inf, err
 	}
-	inf.MaxIR, err = newest(99, 3, func(v int) []byte { return probeModel(v, 7) })
+	inf.MaxIR, err = newest(99, 3, func(v int64) ([]byte, error) { return probeModel(v, 7) })
 	return inf, err
 }
 

@@ -184,28 +184,33 @@ func (s *Session) Close() error {
 	return err
 }
 
-// onnxruntime numbers element types as ONNX does up to 23, and has no FLOAT8E8M0 after that.
-const (
-	ortUint2 = 24
-	ortInt2  = 25
-)
+// The C API numbers element types as ONNX does up to 23, has no FLOAT8E8M0, and so has UINT2 and INT2 at 24 and 25. That is
+// how they are always reported; but in older releases (1.24.3 and 1.30.0 seen, no longer 1.32.0) a tensor made with these
+// numbers gets ONNX's meaning of them.
+const uint2Elem = 24
+
+// uint2Made is the number that makes a UINT2 tensor in the library loaded: 24 if that packs four elements in a byte.
+func uint2Made() C.int {
+	data, dims := [1]byte{}, [1]C.int64_t{4}
+	var v unsafe.Pointer
+	if err := check(C.ort_new_tensor(unsafe.Pointer(&data[0]), 1, &dims[0], 1, uint2Elem, &v)); err != nil {
+		return C.int(ir.Uint2)
+	}
+	C.ort_release_value(v)
+	return uint2Elem
+}
 
 func dtypeOf(elem C.int) ir.DType {
-	switch elem {
-	case ortUint2:
-		return ir.Uint2
-	case ortInt2:
-		return ir.Int2
+	if elem == uint2Elem || elem == uint2Elem+1 {
+		return ir.Uint2 + ir.DType(elem-uint2Elem)
 	}
 	return ir.DType(elem)
 }
 
 func elemOf(d ir.DType) (C.int, error) {
 	switch {
-	case d == ir.Uint2:
-		return ortUint2, nil
-	case d == ir.Int2:
-		return ortInt2, nil
+	case d == ir.Uint2 || d == ir.Int2:
+		return process.uint2Made + C.int(d-ir.Uint2), nil
 	case d > ir.Undefined && d <= ir.Float4E2M1 && d != ir.String:
 		return C.int(d), nil
 	}
