@@ -19,11 +19,11 @@ func (d *decoder) model(p *pb.ModelProto) (*ir.Model, error) {
 		Version: p.GetModelVersion(), Doc: p.GetDocString(), Meta: meta(p.MetadataProps),
 	}
 	wrap := func(err error) error {
-		var e *Error
-		if errors.As(err, &e) {
-			return err
+		hint := "export the model again; onnx.checker.check_model of the onnx package may tell more"
+		if e := new(Error); errors.As(err, &e) && e.hint != "" {
+			hint = e.hint
 		}
-		return fail(d.where, "export the model again; onnx.checker.check_model of the onnx package tells more", "%w", err)
+		return fail(d.where, hint, "%w", err)
 	}
 	var err error
 	if m.Opsets, err = opsets(p.OpsetImport); err != nil {

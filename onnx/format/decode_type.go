@@ -31,7 +31,7 @@ func decodeType(p *pb.TypeProto) (ir.Type, error) {
 	if p == nil {
 		return t, nil
 	}
-	t.Denote = p.GetDenotation()
+	t.Denote, t.Extra = p.GetDenotation(), p.XXX_unrecognized
 	var err error
 	inner := func(q *pb.TypeProto) error {
 		in, err := decodeType(q)

@@ -12,14 +12,16 @@ import (
 // Marshal returns the canonical bytes of a model, all tensors inline: equal models give equal bytes. It fails on a model over
 // 2 GB, the limit of protobuf; Save writes such models with external data.
 func Marshal(m *ir.Model) ([]byte, error) {
-	p, err := new(encoder).model(m)
-	if err != nil {
-		return nil, err
-	}
-	if n := p.Size(); n > math.MaxInt32 {
-		return nil, fail("model", "write it to a file, with external data", "%d bytes are too many for one protobuf message", n)
-	}
-	return p.Marshal()
+	return guarded("model", func() ([]byte, error) {
+		p, err := new(encoder).model(m)
+		if err != nil {
+			return nil, err
+		}
+		if n := p.Size(); n > math.MaxInt32 {
+			return nil, fail("model", "write it to a file, with external data", "%d bytes are too many for one protobuf message", n)
+		}
+		return p.Marshal()
+	})
 }
 
 // encoder turns ir into protobuf; placed says where the initializers lie that go into an external file.

@@ -29,7 +29,7 @@ func str(s string) *string {
 func num[T int32 | int64 | float32](v T) *T { return &v }
 
 func encodeType(t ir.Type) *pb.TypeProto {
-	p := &pb.TypeProto{Denotation: str(t.Denote)}
+	p := &pb.TypeProto{Denotation: str(t.Denote), XXX_unrecognized: t.Extra}
 	inner := func() *pb.TypeProto {
 		if t.Inner == nil {
 			return nil
@@ -50,7 +50,7 @@ func encodeType(t ir.Type) *pb.TypeProto {
 	case ir.KindOpaque:
 		p.Value = &pb.TypeProto_OpaqueType{OpaqueType: &pb.TypeProto_Opaque{Domain: str(t.Opaque[0]), Name: str(t.Opaque[1])}}
 	}
-	if p.Value == nil && p.Denotation == nil {
+	if p.Value == nil && p.Denotation == nil && len(t.Extra) == 0 {
 		return nil
 	}
 	return p

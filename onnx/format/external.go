@@ -55,7 +55,7 @@ func (x *externalFiles) bytes(entries []*pb.StringStringEntryProto, want int64) 
 		return nil, err
 	}
 	if offset > int64(len(data)) || length > int64(len(data))-offset {
-		return nil, fmt.Errorf("external data at bytes %d to %d of %q, which has %d bytes: the file is truncated or belongs to another model",
+		return nil, fail("", "copy the model and its data again, together", "external data at bytes %d to %d of %q, which has %d bytes",
 			offset, offset+length, location, len(data))
 	}
 	return data[offset : offset+length : offset+length], nil
@@ -69,11 +69,11 @@ func (x *externalFiles) open(location string) ([]byte, error) {
 		return nil, fmt.Errorf("external data names no file")
 	}
 	if x.dir == "" {
-		return nil, fmt.Errorf("external data in %q, but the model was not read from a folder", location)
+		return nil, fail("", "load the model by its path", "external data in %q, but the model was not read from a folder", location)
 	}
 	name := filepath.FromSlash(location)
 	if !filepath.IsLocal(name) {
-		return nil, fmt.Errorf("external data in %q lies outside the model's folder: refused", location)
+		return nil, fail("", "put the file beside the model and set its location to the bare name", "external data in %q lies outside the model's folder", location)
 	}
 	if x.root == nil {
 		root, err := os.OpenRoot(x.dir)
@@ -84,7 +84,7 @@ func (x *externalFiles) open(location string) ([]byte, error) {
 	}
 	info, err := x.root.Stat(name)
 	if os.IsNotExist(err) {
-		return nil, fmt.Errorf("external data file %q is missing beside the model", location)
+		return nil, fail("", "copy the file too, under this name", "external data file %q is missing beside the model", location)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("external data file %q cannot be read inside the model's folder: %w", location, err)

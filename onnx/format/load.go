@@ -66,30 +66,38 @@ func slurp(f *os.File) ([]byte, error) {
 	return data, nil
 }
 
-func parse(data []byte, dir, where string) (m *ir.Model, err error) {
+func parse(data []byte, dir, where string) (*ir.Model, error) {
+	return guarded(where, func() (*ir.Model, error) {
+		if len(data) == 0 {
+			return nil, fail(where, "export or copy it again", "the file is empty")
+		}
+		p, err := decodeProto(data, where)
+		if err != nil {
+			return nil, err
+		}
+		d := &decoder{where: where, files: newExternalFiles(dir)}
+		defer d.files.close()
+		return d.model(p)
+	})
+}
+
+// guarded runs f, which reads mapped files, and turns the fault of a file that another program cut short into an error.
+func guarded[T any](where string, f func() (T, error)) (out T, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		r := recover()
 		if r == nil {
 			return
 		}
-		m = nil
+		var zero T
+		out = zero
 		if _, fault := r.(interface{ Addr() uintptr }); fault {
-			err = fail(where, "let no other program change it meanwhile", "the file, or its external data, was cut short while it was read")
+			err = fail(where, "let no other program change it meanwhile", "the model's file, or its external data, was cut short while it was in use")
 			return
 		}
-		err = fail(where, "report this file as a bug", "internal error: %v", r)
+		err = fail(where, "report it, with the model, as a bug", "internal error: %v", r)
 	}()
-	if len(data) == 0 {
-		return nil, fail(where, "export or copy it again", "the file is empty")
-	}
-	p, err := decodeProto(data, where)
-	if err != nil {
-		return nil, err
-	}
-	d := &decoder{where: where, files: newExternalFiles(dir)}
-	defer d.files.close()
-	return d.model(p)
+	return f()
 }
 
 // decodeProto checks and unmarshals the protobuf message.

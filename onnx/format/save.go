@@ -31,11 +31,13 @@ type Placement struct {
 // files are written under temporary names, synced and renamed. Initializers for which MayBeExternal is false stay inline
 // whatever the options say.
 func Save(m *ir.Model, path string, opt SaveOptions) ([]Placement, error) {
-	placed, err := save(m, path, opt)
-	if err != nil {
-		return nil, fail(path, "", "cannot write the model: %w", err)
-	}
-	return placed, nil
+	return guarded(path, func() ([]Placement, error) {
+		placed, err := save(m, path, opt)
+		if err != nil {
+			return nil, fail(path, "", "cannot write the model: %w", err)
+		}
+		return placed, nil
+	})
 }
 
 func save(m *ir.Model, path string, opt SaveOptions) ([]Placement, error) {

@@ -150,6 +150,7 @@ type Type struct {
 	Inner  *Type
 	Denote string // ONNX type denotation
 	Opaque [2]string
+	Extra  []byte // unknown protobuf fields of TypeProto
 }
 
 // TensorType is the type of a dense tensor.

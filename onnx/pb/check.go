@@ -12,7 +12,7 @@ type Limits struct {
 }
 
 // DefaultLimits fit every network that runs: 33 levels of subgraphs, some hundred thousand nodes.
-var DefaultLimits = Limits{Depth: 100, Messages: 8 << 20}
+var DefaultLimits = Limits{Depth: 100, Messages: 4 << 20}
 
 // kind names a message type for the purpose of finding its submessages.
 type kind uint8
