@@ -28,8 +28,8 @@ var process struct {
 var ErrNotOpen = errors.New("onnxruntime is not open")
 
 // Open finds the library, installs it where there is none, and loads it into the process. It may be called again: that does
-// nothing, unless an explicit path names another library than the one loaded, which is an error. onnxruntime logs errors
-// only, to standard error, and its telemetry is off.
+// nothing, unless an explicit path names another library than the one loaded, which is an error. onnxruntime itself logs only
+// what is fatal, since every error is returned; its telemetry is off.
 func Open(ctx context.Context, opts Options) error {
 	process.Lock()
 	defer process.Unlock()
@@ -73,7 +73,7 @@ func load(l *Library) error {
 	}
 	process.uint2Made = uint2Made()
 	binding.SetSharedLibraryPath(l.Path)
-	if err := binding.InitializeEnvironment(binding.WithLogLevelError()); err != nil {
+	if err := binding.InitializeEnvironment(binding.WithLogLevelFatal()); err != nil {
 		return errors.New(oneLine(err.Error()))
 	}
 	return binding.DisableTelemetry()
