@@ -66,7 +66,7 @@ func pipClient(argv []string) client {
 func runClient(ctx context.Context, dir, exe string, args ...string) error {
 	cmd := exec.CommandContext(ctx, exe, args...)
 	cmd.Dir = dir
-	cmd.WaitDelay = 5 * time.Second
+	cmd.WaitDelay = 2 * time.Second
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return nil

@@ -77,7 +77,7 @@ func Install(ctx context.Context, opts Options) (Library, error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return Library{}, fmt.Errorf("install onnxruntime: %w", err)
 	}
-	unlock, err := lock(ctx, filepath.Join(parent, "lock"), opts)
+	unlock, err := lock(ctx, filepath.Join(parent, "lock"))
 	if err != nil {
 		return Library{}, fmt.Errorf("install onnxruntime: %w", err)
 	}
@@ -120,7 +120,7 @@ func Install(ctx context.Context, opts Options) (Library, error) {
 	return Library{}, &MissingError{Install: failed}
 }
 
-func lock(ctx context.Context, path string, opts Options) (func(), error) {
+func lock(ctx context.Context, path string) (func(), error) {
 	type result struct {
 		unlock func()
 		err    error
