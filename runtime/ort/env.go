@@ -62,7 +62,16 @@ func Open(ctx context.Context, opts Options) error {
 	}
 }
 
+// envNoTelemetry is the opt-out of the telemetry that the official builds for Linux and macOS have sent since 1.29. It must be
+// set before the environment is created: DisableTelemetry comes after a device identifier and a database have been written.
+const envNoTelemetry = "ORT_DISABLE_TELEMETRY"
+
 func load(l *Library) error {
+	if os.Getenv(envNoTelemetry) == "" {
+		if err := os.Setenv(envNoTelemetry, "1"); err != nil {
+			return err
+		}
+	}
 	base, closeLibrary, err := openLibrary(l.Path)
 	if err != nil {
 		return err

@@ -1,6 +1,11 @@
 package ort_test
 
 import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"mqatc/runtime/ort"
@@ -26,5 +31,32 @@ func TestInfo(t *testing.T) {
 	}
 	if !cpu {
 		t.Errorf("providers %v", inf.Providers)
+	}
+}
+
+// The library must not leave an identifier or a telemetry database in the user's folders.
+func TestNothingLeftAtHome(t *testing.T) {
+	l := orttest.TestLibrary(t)
+	home := t.TempDir()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestInfo$")
+	for _, kv := range os.Environ() {
+		switch name, _, _ := strings.Cut(kv, "="); name {
+		case "HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "ORT_DISABLE_TELEMETRY", "CI", "GITHUB_ACTIONS", "TF_BUILD":
+		default:
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "HOME="+home, ort.EnvLibrary+"="+l.Path)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	err := filepath.WalkDir(home, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			t.Errorf("left behind: %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
