@@ -1,0 +1,59 @@
+package report
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"sort"
+	"strings"
+)
+
+//go:embed page.html
+var pageText string
+
+var page = template.Must(template.New("page").Funcs(template.FuncMap{
+	"bytes": func(n int64) string {
+		switch {
+		case n >= 10_000_000:
+			return fmt.Sprintf("%.1f MB", float64(n)/1e6)
+		case n >= 10_000:
+			return fmt.Sprintf("%.1f kB", float64(n)/1e3)
+		}
+		return fmt.Sprintf("%d B", n)
+	},
+	"f4":   func(v float64) string { return fmt.Sprintf("%.4f", v) },
+	"g3":   func(v float64) string { return fmt.Sprintf("%.3g", v) },
+	"x":    func(v float64) string { return fmt.Sprintf("%.2f×", v) },
+	"flow": func(v []string) string { return strings.Join(v, " → ") },
+	"bits": func(m map[string]int) string {
+		var names []string
+		for n := range m {
+			names = append(names, n)
+		}
+		sort.Strings(names)
+		var parts []string
+		for _, n := range names {
+			parts = append(parts, fmt.Sprintf("%s %d", n, m[n]))
+		}
+		return strings.Join(parts, ", ")
+	},
+}).Parse(pageText))
+
+// HTML writes the page.
+func (r *Report) HTML(w io.Writer) error {
+	var plots []template.HTML
+	for _, f := range []func() (template.HTML, error){r.frontierPlot, r.layerPlot, r.curvePlot} {
+		s, err := f()
+		if err != nil {
+			return err
+		}
+		if s != "" {
+			plots = append(plots, s)
+		}
+	}
+	return page.Execute(w, struct {
+		*Report
+		Plots []template.HTML
+	}{r, plots})
+}
