@@ -1,0 +1,430 @@
+// Package train runs training-step graphs on onnxruntime: state in two sets of buffers that are swapped, batches made ahead of
+// time by several goroutines, schedules, checkpoints.
+//
+// Everything is a function of the seed and the step number: the order and the content of batches do not depend on how many
+// goroutines make them, and a run continued from a checkpoint gives the same bits as one that was not interrupted.
+package train
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"sort"
+	"strings"
+
+	"mqatc/onnx/ir"
+	"mqatc/runtime/ort"
+)
+
+// Names that the contract of step graphs fixes.
+const (
+	lossName  = "loss"
+	rateName  = "lr"
+	stepName  = "step"
+	countName = "count"
+	newSuffix = ".new"
+	sumSuffix = ".sum"
+)
+
+// Feeds are tensors by input name.
+type Feeds map[string]*ir.Tensor
+
+// Config describes an engine.
+type Config struct {
+	Step []byte // serialized step graph
+	// Apply is the graph that updates from sums where the step graph only sums gradients; nil otherwise.
+	Apply []byte
+	// State are the first values of states (inputs X with an output X.new) and of inputs that stay from step to step, such as
+	// masks. Optimizer states that are missing start at zero; a trained tensor that is missing is an error.
+	State map[string]*ir.Tensor
+	// Threads inside an operator; 0 leaves it to onnxruntime.
+	Threads int
+	// Session sets further session options; Threads above wins.
+	Session ort.SessionOptions
+}
+
+// ErrDiverged is wrapped by the error that Step returns when the loss is not a finite number. The state is then that before the step.
+var ErrDiverged = errors.New("the loss is not finite")
+
+// Engine executes steps. It is not safe for concurrent use.
+type Engine struct {
+	step, apply *ort.Session
+	states      []string                  // sorted
+	bufs        [2]map[string]*ort.Buffer // states; [cur] holds the present ones
+	sums        [2]map[string]*ort.Buffer // gradient sums by W.sum
+	feeds       map[string]*ort.Buffer    // all other inputs of both graphs
+	pinned      map[string]bool           // feeds that the host has set: part of the state
+	outs        map[string]*ort.Buffer    // loss and emitted values
+	stepRuns    [2][2]*ort.Binding        // by present set of states, of sums
+	applyRuns   [2][2]*ort.Binding
+	cur, curSum int
+	steps       int64
+}
+
+// New loads the graphs, allocates all buffers and sets the state.
+func New(cfg Config) (_ *Engine, err error) {
+	cfg.Session.Threads = cfg.Threads
+	e := &Engine{feeds: map[string]*ort.Buffer{}, pinned: map[string]bool{}, outs: map[string]*ort.Buffer{}}
+	defer func() {
+		if err != nil {
+			e.Close()
+		}
+	}()
+	if e.step, err = ort.NewSession(cfg.Step, cfg.Session); err != nil {
+		return nil, fmt.Errorf("train: step graph: %w", err)
+	}
+	if cfg.Apply != nil {
+		if e.apply, err = ort.NewSession(cfg.Apply, cfg.Session); err != nil {
+			return nil, fmt.Errorf("train: apply graph: %w", err)
+		}
+	}
+	if err := e.allocate(); err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	if err := e.bind(); err != nil {
+		return nil, fmt.Errorf("train: %w", err)
+	}
+	return e, e.start(cfg.State)
+}
+
+// updating is the session that makes new states.
+func (e *Engine) updating() *ort.Session {
+	if e.apply != nil {
+		return e.apply
+	}
+	return e.step
+}
+
+func (e *Engine) allocate() error {
+	for i := range 2 {
+		e.bufs[i], e.sums[i] = map[string]*ort.Buffer{}, map[string]*ort.Buffer{}
+	}
+	types := map[string]ir.Type{}
+	for _, s := range []*ort.Session{e.step, e.apply} {
+		if s == nil {
+			continue
+		}
+		for _, v := range s.Inputs() {
+			types[v.Name] = v.Type
+		}
+	}
+	own := func(sets *[2]map[string]*ort.Buffer, outputs []ort.ValueInfo, want func(string) bool) error {
+		for _, v := range outputs {
+			name, ok := strings.CutSuffix(v.Name, newSuffix)
+			t, isInput := types[name]
+			if !ok || !isInput || !want(name) {
+				continue
+			}
+			for i := range sets {
+				b, err := newBuffer(name, t)
+				if err != nil {
+					return err
+				}
+				sets[i][name] = b
+			}
+			delete(types, name)
+		}
+		return nil
+	}
+	if e.apply != nil {
+		isSum := func(n string) bool { return strings.HasSuffix(n, sumSuffix) }
+		if err := own(&e.sums, e.step.Outputs(), isSum); err != nil {
+			return err
+		}
+	}
+	if err := own(&e.bufs, e.updating().Outputs(), func(string) bool { return true }); err != nil {
+		return err
+	}
+	for name := range e.bufs[0] {
+		e.states = append(e.states, name)
+	}
+	sort.Strings(e.states)
+	for name, t := range types {
+		b, err := newBuffer(name, t)
+		if err != nil {
+			return err
+		}
+		e.feeds[name] = b
+	}
+	for _, v := range e.step.Outputs() {
+		base := strings.TrimSuffix(v.Name, newSuffix)
+		if e.bufs[0][base] != nil || e.sums[0][base] != nil {
+			continue
+		}
+		b, err := newBuffer(v.Name, v.Type)
+		if err != nil {
+			return err
+		}
+		e.outs[v.Name] = b
+	}
+	if len(e.states) == 0 || e.outs[lossName] == nil || e.outs[lossName].DType() != ir.Float32 {
+		return fmt.Errorf("the graph is no step graph: it needs a float output %q and outputs *%s for some inputs", lossName, newSuffix)
+	}
+	return nil
+}
+
+func newBuffer(name string, t ir.Type) (*ort.Buffer, error) {
+	dims, ok := t.Shape.Static()
+	if !ok {
+		return nil, fmt.Errorf("%q has shape %v; a step graph has sizes only", name, t.Shape)
+	}
+	b, err := ort.NewBuffer(t.Elem, dims...)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", name, err)
+	}
+	return b, nil
+}
+
+func (e *Engine) bind() error {
+	for p := range 2 {
+		for s := range 2 {
+			if s == 1 && e.apply == nil {
+				continue
+			}
+			var err error
+			if e.stepRuns[p][s], err = e.binding(e.step, p, s); err != nil {
+				return err
+			}
+			if e.apply == nil {
+				continue
+			}
+			if e.applyRuns[p][s], err = e.binding(e.apply, p, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (e *Engine) binding(s *ort.Session, p, sum int) (*ort.Binding, error) {
+	in, out := map[string]*ort.Buffer{}, map[string]*ort.Buffer{}
+	for _, v := range s.Inputs() {
+		for _, set := range []map[string]*ort.Buffer{e.bufs[p], e.sums[sum], e.feeds} {
+			if b := set[v.Name]; b != nil {
+				in[v.Name] = b
+			}
+		}
+	}
+	for _, v := range s.Outputs() {
+		base := strings.TrimSuffix(v.Name, newSuffix)
+		for _, b := range []*ort.Buffer{e.bufs[1-p][base], e.sums[1-sum][base], e.outs[v.Name]} {
+			if b != nil {
+				out[v.Name] = b
+				break
+			}
+		}
+	}
+	return s.Bind(in, out)
+}
+
+func (e *Engine) start(state map[string]*ir.Tensor) error {
+	for _, name := range sortedKeys(state) {
+		if e.bufs[0][name] == nil && e.feeds[name] == nil {
+			return fmt.Errorf("train: the step graph has no input %q to start from", name)
+		}
+		if err := e.Set(name, state[name]); err != nil {
+			return err
+		}
+	}
+	for _, name := range e.states {
+		if state[name] == nil && !e.isOptimizerState(name) {
+			return fmt.Errorf("train: no value for the trained tensor %q", name)
+		}
+	}
+	return nil
+}
+
+// optimizerStates are the suffixes of states that start at zero.
+var optimizerStates = []string{".momentum", ".m", ".v"}
+
+// isOptimizerState reports whether name is W.S for a state W and an optimizer's S.
+func (e *Engine) isOptimizerState(name string) bool {
+	for _, s := range optimizerStates {
+		if w, ok := strings.CutSuffix(name, s); ok && e.bufs[0][w] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Step runs one training step and returns the loss. A step graph that updates takes one set of feeds; one that sums gradients
+// takes several, and the loss is their mean. Inputs that the host has Set need not be fed.
+func (e *Engine) Step(lr float64, micro ...Feeds) (float64, error) {
+	if len(micro) == 0 || (len(micro) > 1 && e.apply == nil) {
+		return 0, fmt.Errorf("train: %d batches for one step; only an accumulating step graph takes several", len(micro))
+	}
+	e.scalar(rateName, float32(lr))
+	e.scalar(stepName, float32(e.steps+1))
+	e.scalar(countName, float32(len(micro)))
+	for _, b := range e.sums[e.curSum] {
+		clear(b.Bytes())
+	}
+	total := 0.0
+	for _, f := range micro {
+		if err := e.feed(f); err != nil {
+			return 0, err
+		}
+		if err := e.stepRuns[e.cur][e.curSum].Run(); err != nil {
+			return 0, fmt.Errorf("train: step %d: %w", e.steps+1, err)
+		}
+		loss := float64(e.outs[lossName].Float32s()[0])
+		if math.IsNaN(loss) || math.IsInf(loss, 0) {
+			return loss, fmt.Errorf("train: step %d: loss %v: %w (a smaller learning rate, or gradient clipping, may help)", e.steps+1, loss, ErrDiverged)
+		}
+		total += loss
+		if e.apply != nil {
+			e.curSum = 1 - e.curSum
+		}
+	}
+	if e.apply != nil {
+		if err := e.applyRuns[e.cur][e.curSum].Run(); err != nil {
+			return 0, fmt.Errorf("train: step %d: update: %w", e.steps+1, err)
+		}
+	}
+	e.cur = 1 - e.cur
+	e.steps++
+	return total / float64(len(micro)), nil
+}
+
+func (e *Engine) scalar(name string, v float32) {
+	if b := e.feeds[name]; b != nil {
+		if f := b.Float32s(); len(f) == 1 {
+			f[0] = v
+		}
+	}
+}
+
+func (e *Engine) feed(f Feeds) error {
+	for _, name := range sortedKeys(f) {
+		b := e.feeds[name]
+		if b == nil {
+			return fmt.Errorf("train: the step graph has no input %q", name)
+		}
+		if err := b.Set(f[name]); err != nil {
+			return fmt.Errorf("train: input %q: %w", name, err)
+		}
+	}
+	for name := range e.feeds {
+		if f[name] == nil && !e.pinned[name] && name != rateName && name != stepName && name != countName {
+			return fmt.Errorf("train: input %q of the step graph is not fed", name)
+		}
+	}
+	return nil
+}
+
+// Steps is the number of steps done.
+func (e *Engine) Steps() int { return int(e.steps) }
+
+// States lists the tensors that steps change, sorted: trained tensors and states of optimizer and quantizers.
+func (e *Engine) States() []string { return append([]string{}, e.states...) }
+
+// Buffer is the present content of a state or of an input that stays, for reading and writing in place between two steps; the
+// next step makes another buffer the present one. It is nil where there is no such input.
+func (e *Engine) Buffer(name string) *ort.Buffer {
+	if b := e.bufs[e.cur][name]; b != nil {
+		return b
+	}
+	return e.feeds[name]
+}
+
+// Output is what the last step left in an output of the step graph that is no state: the loss, or an emitted gradient.
+func (e *Engine) Output(name string) *ort.Buffer { return e.outs[name] }
+
+// Get copies a state or an input that stays.
+func (e *Engine) Get(name string) (*ir.Tensor, error) {
+	b := e.Buffer(name)
+	if b == nil {
+		return nil, fmt.Errorf("train: no state %q", name)
+	}
+	return b.Tensor()
+}
+
+// Set changes a state, or an input that then stays from step to step.
+func (e *Engine) Set(name string, t *ir.Tensor) error {
+	b := e.Buffer(name)
+	if b == nil {
+		return fmt.Errorf("train: no state %q", name)
+	}
+	if err := b.Set(t); err != nil {
+		return fmt.Errorf("train: state %q: %w", name, err)
+	}
+	if e.feeds[name] != nil {
+		e.pinned[name] = true
+	}
+	return nil
+}
+
+// Snapshot copies every state and every input that the host has set.
+func (e *Engine) Snapshot() (map[string]*ir.Tensor, error) {
+	out := map[string]*ir.Tensor{}
+	for _, name := range append(e.States(), sortedKeys(e.pinned)...) {
+		t, err := e.Get(name)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = t
+	}
+	return out, nil
+}
+
+// Restore sets the state from a snapshot, which must hold every state, and the number of steps done.
+func (e *Engine) Restore(state map[string]*ir.Tensor, steps int) error {
+	for _, name := range e.states {
+		if state[name] == nil {
+			return fmt.Errorf("train: the snapshot lacks %q", name)
+		}
+	}
+	for _, name := range sortedKeys(state) {
+		if err := e.Set(name, state[name]); err != nil {
+			return err
+		}
+	}
+	e.steps = int64(steps)
+	return nil
+}
+
+// ResetOptimizer sets the optimizer's states to zero.
+func (e *Engine) ResetOptimizer() {
+	for _, name := range e.states {
+		if e.isOptimizerState(name) {
+			clear(e.bufs[e.cur][name].Bytes())
+		}
+	}
+}
+
+// EndProfile stops onnxruntime's profile of the step graph, where Config.Session.Profile asked for one, and returns its path.
+func (e *Engine) EndProfile() (string, error) { return e.step.EndProfile() }
+
+// Close frees sessions and buffers.
+func (e *Engine) Close() error {
+	var errs []error
+	for p := range 2 {
+		for s := range 2 {
+			for _, b := range []*ort.Binding{e.stepRuns[p][s], e.applyRuns[p][s]} {
+				if b != nil {
+					errs = append(errs, b.Close())
+				}
+			}
+		}
+	}
+	for _, set := range []map[string]*ort.Buffer{e.bufs[0], e.bufs[1], e.sums[0], e.sums[1], e.feeds, e.outs} {
+		for _, b := range set {
+			errs = append(errs, b.Close())
+		}
+	}
+	for _, s := range []*ort.Session{e.step, e.apply} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func sortedKeys[T any](m map[string]T) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}
