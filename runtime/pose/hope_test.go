@@ -11,8 +11,8 @@ import (
 	"mqatc/runtime/pose"
 )
 
-// Another method's predictions on real images: nearly all within 0.1 d of the
-// annotations, if conventions and units are read right.
+// Another method's predictions on a real image of 18 objects: most lie within
+// 0.1 d of the annotations if conventions and units are read right.
 func TestHopePredictions(t *testing.T) {
 	dir := sharedDir(t, "data/hope")
 	d, err := bop.Open(dir, bop.Options{})
@@ -46,13 +46,14 @@ func TestHopePredictions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, in := range s.Instances {
+		if predicted[strconv.Itoa(i)] == nil {
+			continue
+		}
+		for j, in := range s.Instances {
 			truth := pose.Pose{R: in.R, T: in.T}
 			var est *pose.Pose
-			for _, p := range predicted[strconv.Itoa(i)] {
-				if p.ObjID == in.ObjID {
-					est = &pose.Pose{R: p.R, T: p.T}
-				}
+			if p := predicted[strconv.Itoa(i)][j]; p.ObjID == in.ObjID {
+				est = &pose.Pose{R: p.R, T: p.T}
 			}
 			results = append(results, objects[in.ObjID].Measure(est, truth))
 		}
@@ -62,10 +63,10 @@ func TestHopePredictions(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%+v", s.Score)
-	if s.Poses != 90 || s.ADI01 < 0.95 || s.ADD05 < 0.95 || s.ADI01 < s.ADD01 || s.Translation > 20 {
+	if s.Poses != 18 || s.Found != 18 || s.ADI01 < 0.9 || s.ADD05 < 0.9 || s.ADI01 < s.ADD01 {
 		t.Errorf("%+v", s.Score)
 	}
-	if len(s.Objects) < 10 || len(s.Depths) != 3 {
+	if len(s.Objects) != 15 || len(s.Depths) != 3 {
 		t.Errorf("%d objects, %d depth ranges", len(s.Objects), len(s.Depths))
 	}
 }
