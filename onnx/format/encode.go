@@ -42,7 +42,13 @@ func (e *encoder) model(m *ir.Model) (*pb.ModelProto, error) {
 		p.ModelVersion = num(m.Version)
 	}
 	for _, x := range m.Extra {
-		p.XXX_unrecognized = append(p.XXX_unrecognized, x...)
+		err := pb.Check(x, pb.Limits{})
+		if err == nil {
+			err = p.Unmarshal(x)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("fields kept as they are: %w", err)
+		}
 	}
 	var err error
 	if p.Graph, err = e.graph(m.Graph); err != nil {

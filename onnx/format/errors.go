@@ -90,7 +90,10 @@ func sniff(data []byte) (what, hint string, ok bool) {
 }
 
 func isText(head []byte) bool {
-	if len(head) < 1024 && !utf8.Valid(head) {
+	for cut := 0; cut < utf8.UTFMax && !utf8.Valid(head); cut++ {
+		head = head[:max(len(head)-1, 0)]
+	}
+	if !utf8.Valid(head) {
 		return false
 	}
 	if bytes.ContainsFunc(head, func(r rune) bool { return r < ' ' && r != '\n' && r != '\r' && r != '\t' && r != '\f' }) {
