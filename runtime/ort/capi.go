@@ -18,9 +18,12 @@ const apiVersion = 24
 
 var sourcePlace = regexp.MustCompile(`\S*/onnxruntime/(core|contrib_ops)/\S+:\d+ `)
 
+var statusPrefix = regexp.MustCompile(`^.*\[ONNXRuntimeError\] : \d+ : \w+ : `)
+
 // oneLine makes onnxruntime's message one line without the places in its own source, at most 500 bytes.
 func oneLine(s string) string {
 	s = strings.Join(strings.Fields(sourcePlace.ReplaceAllString(s, "")), " ")
+	s = statusPrefix.ReplaceAllString(s, "")
 	if len(s) > 500 {
 		s = strings.ToValidUTF8(s[:500], "") + "..."
 	}

@@ -108,6 +108,7 @@ type Information struct {
 	Version   string   `json:"version"`
 	Build     string   `json:"build"`     // onnxruntime's own build string: branch, commit, build type, flags
 	Providers []string `json:"providers"` // execution providers compiled in, by their names in onnxruntime
+	Devices   []string `json:"devices"`   // what SessionOptions.Device may be here: the providers whose own libraries load
 	MaxOpset  int      `json:"max_opset"` // newest default-domain opset that loads
 	MaxIR     int      `json:"max_ir"`    // newest ONNX IR version that loads
 }
@@ -124,6 +125,7 @@ func Info() (Information, error) {
 	if inf.Providers, err = providers(); err != nil {
 		return inf, fmt.Errorf("onnxruntime: list providers: %w", err)
 	}
+	inf.Devices = usableDevices(inf.Providers)
 	if inf.SHA256, err = fileSHA256(l.Path); err != nil {
 		return inf, err
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,12 +26,18 @@ func TestInfo(t *testing.T) {
 	if inf.MaxOpset < 25 || inf.MaxOpset > 60 || inf.MaxIR < 11 || inf.MaxIR > 40 {
 		t.Errorf("opset %d, IR %d", inf.MaxOpset, inf.MaxIR)
 	}
-	cpu := false
-	for _, p := range inf.Providers {
-		cpu = cpu || p == "CPUExecutionProvider"
+	if !slices.Contains(inf.Providers, "CPUExecutionProvider") || !slices.Contains(inf.Devices, "cpu") {
+		t.Errorf("providers %v, devices %v", inf.Providers, inf.Devices)
 	}
-	if !cpu {
-		t.Errorf("providers %v", inf.Providers)
+	for _, d := range []string{"cuda", "tensorrt", "directml", "coreml"} {
+		_, err := ort.NewSession(sumAndProduct(t), ort.SessionOptions{Device: d})
+		if usable := slices.Contains(inf.Devices, d); usable && err != nil {
+			t.Errorf("%s is listed, but: %v", d, err)
+		} else if !usable && (err == nil || !strings.Contains(err.Error(), "device "+d) || strings.Contains(err.Error(), "\n")) {
+			t.Errorf("%s is not listed, but: %v", d, err)
+		} else {
+			t.Log(err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -182,6 +183,30 @@ func (o SessionOptions) deterministic(native unsafe.Pointer) error {
 		return nil
 	}
 	return check(C.ort_set_deterministic(native))
+}
+
+// deviceProviders are the devices and the execution provider behind each.
+var deviceProviders = []struct{ device, provider string }{
+	{"cpu", "CPUExecutionProvider"},
+	{"cuda", "CUDAExecutionProvider"},
+	{"tensorrt", "TensorrtExecutionProvider"},
+	{"directml", "DmlExecutionProvider"},
+	{"coreml", "CoreMLExecutionProvider"},
+}
+
+// usableDevices lists the devices among the providers compiled in for which session options can be made.
+func usableDevices(providers []string) []string {
+	var out []string
+	for _, d := range deviceProviders {
+		if !slices.Contains(providers, d.provider) {
+			continue
+		}
+		if _, release, err := (SessionOptions{Device: d.device}).build(); err == nil {
+			release()
+			out = append(out, d.device)
+		}
+	}
+	return out
 }
 
 func (o SessionOptions) device(b *binding.SessionOptions) error {
