@@ -246,7 +246,7 @@ func (o SessionOptions) device(b *binding.SessionOptions) error {
 		return fmt.Errorf("unknown device %q: cpu, cuda, tensorrt, directml or coreml", o.Device)
 	}
 	if err != nil {
-		return fmt.Errorf("device %s: %w", o.Device, err)
+		return fmt.Errorf("device %s: %s", o.Device, oneLine(err.Error()))
 	}
 	return nil
 }
