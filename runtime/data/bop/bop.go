@@ -106,6 +106,9 @@ func NewModel(id int, diameter float64, min, size [3]float64, mesh func() (*Mesh
 // Symmetric reports whether errors of the object should ignore symmetries (ADI instead of ADD).
 func (m *Model) Symmetric() bool { return len(m.Discrete) > 0 || len(m.Continuous) > 0 }
 
+// HasMesh reports whether Mesh can succeed.
+func (m *Model) HasMesh() bool { return m.mesh != nil }
+
 // Mesh reads the surface.
 func (m *Model) Mesh() (*Mesh, error) {
 	if m.mesh == nil {
