@@ -50,11 +50,7 @@ func resizeModes(u *upgrader, n *ir.Node) error {
 	if n.Str("mode", "nearest") != "nearest" {
 		return asymmetric(u, n, "")
 	}
-	t := constantOf(n.Input(1))
-	if t == nil {
-		return fmt.Errorf("its scales are computed at run time, so that rounding up or down is not known; export the network again with opset %d", upgradeLow)
-	}
-	scales, err := t.Floats()
+	scales, err := resizeScales(n)
 	if err != nil {
 		return err
 	}
@@ -69,6 +65,25 @@ func resizeModes(u *upgrader, n *ir.Node) error {
 		return asymmetric(u, n, "ceil")
 	}
 	return asymmetric(u, n, "floor")
+}
+
+// resizeScales are the constant scales of a Resize of opset 10, or those that follow from the sizes of its input and output.
+func resizeScales(n *ir.Node) ([]float64, error) {
+	if t := constantOf(n.Input(1)); t != nil {
+		return t.Floats()
+	}
+	if x, y := n.Input(0), n.Output(0); x != nil && y != nil {
+		from, known := x.StaticDims()
+		to, knownToo := y.StaticDims()
+		if known && knownToo && len(from) == len(to) {
+			scales := make([]float64, len(to))
+			for i := range to {
+				scales[i] = float64(to[i]) / float64(max(from[i], 1))
+			}
+			return scales, nil
+		}
+	}
+	return nil, fmt.Errorf("its scales are computed at run time, so that rounding up or down is not known; export the network again with opset %d", upgradeLow)
 }
 
 // constantOf is the tensor of an initializer or Constant node, nil for other values.
@@ -87,16 +102,19 @@ func constantOf(v *ir.Value) *ir.Tensor {
 	return nil
 }
 
-// resizeNearestModes: tf_half_pixel_for_nn left in opset 13. Rounding it down equals half_pixel rounded to nearest, ties up.
+// resizeNearestModes: tf_half_pixel_for_nn left in opset 13. It lies half a pixel above half_pixel, so that rounding down and to
+// nearest become rounding to nearest and up.
 func resizeNearestModes(u *upgrader, n *ir.Node) error {
 	if n.Str("coordinate_transformation_mode", "") != "tf_half_pixel_for_nn" {
 		return nil
 	}
-	if n.Str("mode", "nearest") != "nearest" || n.Str("nearest_mode", "round_prefer_floor") != "floor" {
-		return fmt.Errorf("coordinate_transformation_mode tf_half_pixel_for_nn has a successor only with nearest_mode floor")
+	mode := n.Str("nearest_mode", "round_prefer_floor")
+	next, ok := map[string]string{"floor": "round_prefer_ceil", "round_prefer_floor": "ceil"}[mode]
+	if !ok || n.Str("mode", "nearest") != "nearest" {
+		return fmt.Errorf("coordinate_transformation_mode tf_half_pixel_for_nn with nearest_mode %s has no successor", mode)
 	}
 	n.SetAttr(ir.AString("coordinate_transformation_mode", "half_pixel"))
-	n.SetAttr(ir.AString("nearest_mode", "round_prefer_ceil"))
+	n.SetAttr(ir.AString("nearest_mode", next))
 	return nil
 }
 

@@ -144,6 +144,8 @@ func TestUpgradeKeepsResults(t *testing.T) {
 		{"resize 10 linear", 10, "Resize", image, 1, []*ir.Tensor{floats(t, 1, 1, 0.5, 2)}, []ir.Attr{ir.AString("mode", "linear")}, ""},
 		{"resize 11 tf", 11, "Resize", image, 1, []*ir.Tensor{floats(t), floats(t, 1, 1, 1.7, 0.6)},
 			[]ir.Attr{ir.AString("coordinate_transformation_mode", "tf_half_pixel_for_nn"), ir.AString("nearest_mode", "floor")}, ""},
+		{"resize 11 tf nearest", 11, "Resize", image, 1, []*ir.Tensor{floats(t), floats(t, 1, 1, 0.6, 1.7)},
+			[]ir.Attr{ir.AString("coordinate_transformation_mode", "tf_half_pixel_for_nn")}, ""},
 		{"resize 11 linear", 11, "Resize", image, 1, []*ir.Tensor{floats(t), floats(t, 1, 1, 2, 2)}, []ir.Attr{ir.AString("mode", "linear")}, ""},
 		{"batchnorm", 7, "BatchNormalization", image, 1, []*ir.Tensor{floats(t, 1, 2, 3), floats(t, 0, 1, 2), floats(t, .1, .2, .3), floats(t, 1, 2, 3)},
 			[]ir.Attr{ir.AFloat("epsilon", 1e-3)}, ""},
