@@ -1,0 +1,190 @@
+// Package mqat decides what to run: Algorithm 1 of the paper ("Modular Quantization-Aware Training"), its gaps closed as
+// docs/RATIONALE.md tells, and the baselines it is held against.
+package mqat
+
+import (
+	"fmt"
+	"sort"
+)
+
+// Variant is a network in some state of quantization: a value of the laboratory's own kind, never changed once made.
+type Variant interface{}
+
+// Lab does to a network what the algorithm asks for.
+type Lab interface {
+	// Modules lists the modules in graph order.
+	Modules() []ModuleInfo
+	// Float is the network as it came.
+	Float() Variant
+	// Quantize gives a module a width, without training. A module at 32 bits stays float.
+	Quantize(v Variant, module string, bits int) (Variant, error)
+	// Train trains what is not finished yet for a number of epochs; name identifies the training in the run directory.
+	Train(v Variant, name, module string, epochs float64) (Variant, TrainInfo, error)
+	// Score is the metric on held-out data, larger is better; name identifies the measurement.
+	Score(v Variant, name string) (float64, error)
+	// Plan solves the integer program at v, with the widths in fixed given.
+	Plan(v Variant, fixed map[string]int) (map[string]int, error)
+}
+
+// ModuleInfo is what the algorithm needs to know of a module.
+type ModuleInfo struct {
+	Name     string
+	Elements int64 // weights that are quantized, each once
+}
+
+// TrainInfo sums up a training.
+type TrainInfo struct {
+	Steps    int
+	LossFrom float64 // mean over the first tenth of the steps
+	LossTo   float64 // mean over the last tenth
+}
+
+// ProbeResult is one pass of lines 1 to 7.
+type ProbeResult struct {
+	Module        string
+	Before, After float64
+}
+
+// StageResult is one pass of lines 18 to 21.
+type StageResult struct {
+	Module        string
+	Bits          int
+	Before, After float64
+	Kept          bool // false: the training lowered the metric and was discarded
+	Info          TrainInfo
+}
+
+// Outcome of a run of the algorithm.
+type Outcome struct {
+	Float  float64 // metric of the network as it came
+	Probes []ProbeResult
+	Start  string // module whose probe beat full precision; it keeps ProbeBits
+	Flow   []string
+	Bits   map[string]int
+	Stages []StageResult
+	Final  Variant
+	Metric float64
+}
+
+// ProbeBits is the width of the probes: ternary weights.
+const ProbeBits = 2
+
+// Settings of Run.
+type Settings struct {
+	Probe  bool               // run lines 1 to 7; without them the flow is ascending size
+	Epochs map[string]float64 // of a stage by module
+	// ProbeEpochs of each probe; the paper spends as long on all probes together as on one stage.
+	ProbeEpochs float64
+	// Progress is told what begins. May be nil.
+	Progress func(format string, a ...any)
+}
+
+// Run is Algorithm 1. A probe that beats full precision and every other probe starts the flow and keeps 2 bits; the rest follow by
+// ascending size. The winner's probe counts as the beginning of its stage, which goes on from there.
+func Run(lab Lab, s Settings) (*Outcome, error) {
+	say := s.Progress
+	if say == nil {
+		say = func(string, ...any) {}
+	}
+	o := &Outcome{Bits: map[string]int{}}
+	v := lab.Float()
+	var err error
+	if o.Float, err = lab.Score(v, "float"); err != nil {
+		return nil, err
+	}
+	best, bestScore := Variant(nil), o.Float
+	if s.Probe {
+		for _, m := range lab.Modules() {
+			say("probe %s at %d bits", m.Name, ProbeBits)
+			q, err := lab.Quantize(v, m.Name, ProbeBits)
+			if err != nil {
+				return nil, err
+			}
+			p := ProbeResult{Module: m.Name}
+			if p.Before, err = lab.Score(q, "probe-"+m.Name+"-before"); err != nil {
+				return nil, err
+			}
+			if q, _, err = lab.Train(q, "probe-"+m.Name, m.Name, s.ProbeEpochs); err != nil {
+				return nil, err
+			}
+			if p.After, err = lab.Score(q, "probe-"+m.Name+"-after"); err != nil {
+				return nil, err
+			}
+			o.Probes = append(o.Probes, p)
+			if p.After > o.Float && p.After > bestScore {
+				best, bestScore, o.Start = q, p.After, m.Name
+			}
+		}
+	}
+	fixed := map[string]int{}
+	if o.Start != "" {
+		v = best
+		fixed[o.Start] = ProbeBits
+		o.Flow = append(o.Flow, o.Start)
+	}
+	if o.Bits, err = lab.Plan(v, fixed); err != nil {
+		return nil, err
+	}
+	for _, name := range AscendingSize(lab.Modules()) {
+		if name != o.Start && o.Bits[name] < 32 {
+			o.Flow = append(o.Flow, name)
+		}
+	}
+	for _, name := range o.Flow {
+		bits, ok := o.Bits[name]
+		if !ok {
+			return nil, fmt.Errorf("the plan gives module %s no width", name)
+		}
+		say("stage %s at %d bits", name, bits)
+		stage, next, err := runStage(lab, v, name, bits, name == o.Start, s.Epochs[name])
+		if err != nil {
+			return nil, err
+		}
+		o.Stages = append(o.Stages, stage)
+		v = next
+		o.Metric = stage.After
+		if !stage.Kept {
+			o.Metric = stage.Before
+		}
+	}
+	o.Final = v
+	return o, nil
+}
+
+func runStage(lab Lab, v Variant, name string, bits int, started bool, epochs float64) (StageResult, Variant, error) {
+	st := StageResult{Module: name, Bits: bits}
+	q := v
+	var err error
+	if !started {
+		if q, err = lab.Quantize(v, name, bits); err != nil {
+			return st, nil, err
+		}
+	}
+	if st.Before, err = lab.Score(q, "stage-"+name+"-before"); err != nil {
+		return st, nil, err
+	}
+	t, info, err := lab.Train(q, "stage-"+name, name, epochs)
+	if err != nil {
+		return st, nil, err
+	}
+	st.Info = info
+	if st.After, err = lab.Score(t, "stage-"+name+"-after"); err != nil {
+		return st, nil, err
+	}
+	st.Kept = st.After >= st.Before
+	if !st.Kept {
+		return st, q, nil
+	}
+	return st, t, nil
+}
+
+// AscendingSize orders modules by their number of weights, the smallest first; equals stay in graph order.
+func AscendingSize(ms []ModuleInfo) []string {
+	sorted := append([]ModuleInfo(nil), ms...)
+	sort.SliceStable(sorted, func(a, b int) bool { return sorted[a].Elements < sorted[b].Elements })
+	var out []string
+	for _, m := range sorted {
+		out = append(out, m.Name)
+	}
+	return out
+}

@@ -1,0 +1,95 @@
+package mqat
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+)
+
+// fakeLab scores variants, lists of "module:bits" and trainings, by a table.
+type fakeLab struct {
+	score map[string]float64
+	plan  map[string]int
+	fixed map[string]int
+	calls []string
+}
+
+func (f *fakeLab) Modules() []ModuleInfo {
+	return []ModuleInfo{{"backbone", 100}, {"fpn", 50}, {"head", 30}}
+}
+func (f *fakeLab) Float() Variant { return "" }
+func (f *fakeLab) Quantize(v Variant, m string, bits int) (Variant, error) {
+	return fmt.Sprintf("%s %s:%d", v, m, bits), nil
+}
+func (f *fakeLab) Train(v Variant, name, module string, epochs float64) (Variant, TrainInfo, error) {
+	f.calls = append(f.calls, fmt.Sprintf("%s %g", name, epochs))
+	return fmt.Sprintf("%s+", v), TrainInfo{}, nil
+}
+func (f *fakeLab) Score(v Variant, name string) (float64, error) {
+	if s, ok := f.score[name]; ok {
+		return s, nil
+	}
+	return 0.5, nil
+}
+func (f *fakeLab) Plan(v Variant, fixed map[string]int) (map[string]int, error) {
+	f.fixed = fixed
+	out := map[string]int{}
+	for k, b := range f.plan {
+		out[k] = b
+	}
+	for k, b := range fixed {
+		out[k] = b
+	}
+	return out, nil
+}
+
+func TestWinningProbeStartsAndKeepsTwoBits(t *testing.T) {
+	lab := &fakeLab{
+		score: map[string]float64{"float": 0.788, "probe-backbone-after": 0.69, "probe-fpn-after": 0.838, "probe-head-after": 0.80},
+		plan:  map[string]int{"backbone": 8, "fpn": 4, "head": 8},
+	}
+	o, err := Run(lab, Settings{Probe: true, ProbeEpochs: 10, Epochs: map[string]float64{"backbone": 30, "fpn": 20, "head": 30}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Start != "fpn" || lab.fixed["fpn"] != 2 || !slices.Equal(o.Flow, []string{"fpn", "head", "backbone"}) {
+		t.Fatalf("start %q fixed %v flow %v: the paper's flow is F, H, B", o.Start, lab.fixed, o.Flow)
+	}
+	if want := " fpn:2++ head:8+ backbone:8+"; o.Final != want {
+		t.Fatalf("final %q, want %q", o.Final, want)
+	}
+}
+
+func TestNoProbeWins(t *testing.T) {
+	lab := &fakeLab{score: map[string]float64{"float": 0.9}, plan: map[string]int{"backbone": 8, "fpn": 4, "head": 32}}
+	o, err := Run(lab, Settings{Probe: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Start != "" || len(lab.fixed) != 0 || !slices.Equal(o.Flow, []string{"fpn", "backbone"}) {
+		t.Fatalf("start %q fixed %v flow %v: ascending size without the float module", o.Start, lab.fixed, o.Flow)
+	}
+	if len(o.Probes) != 3 {
+		t.Fatalf("%d probes", len(o.Probes))
+	}
+}
+
+func TestHarmfulTrainingIsDiscarded(t *testing.T) {
+	lab := &fakeLab{
+		score: map[string]float64{"float": 0.9, "stage-fpn-before": 0.8, "stage-fpn-after": 0.7},
+		plan:  map[string]int{"backbone": 8, "fpn": 4, "head": 8},
+	}
+	o, err := Run(lab, Settings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Probes != nil {
+		t.Fatal("probes ran unasked")
+	}
+	if want := " head:8+ fpn:4 backbone:8+"; o.Final != want {
+		t.Fatalf("final %q, want %q", o.Final, want)
+	}
+	if o.Stages[1].Kept {
+		t.Fatal("a training that lowered the metric was kept")
+	}
+}
