@@ -1,0 +1,470 @@
+package grad
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
+	"mqatc/onnx/op"
+	"mqatc/runtime/ort"
+	"mqatc/runtime/ort/orttest"
+)
+
+// input is one input of a case's node.
+type input struct {
+	dims   []int64
+	lo, hi float64
+	kinks  []float64 // values keep their distance from these
+	vals   []float64 // given values instead of random ones
+	kind   string    // "" differentiated, "const" float constant, "ints" int64 constant, "late" int64 known at run time, "int8" and "uint8" constants, "bool", "absent"
+}
+
+// ruleCase is a node, whose gradients by every differentiated input are checked, first and second order.
+type ruleCase struct {
+	op, name string
+	in       []input
+	attrs    []ir.Attr
+	nout     int   // outputs in all; 1 when 0
+	ste      bool  // rounding counts as the identity
+	opset    int64 // 17 when 0
+}
+
+func x(dims ...int64) input               { return input{dims: dims, lo: -2, hi: 2, kinks: []float64{0}} }
+func in(lo, hi float64, d ...int64) input { return input{dims: d, lo: lo, hi: hi} }
+func (i input) off(kinks ...float64) input {
+	i.kinks = append(append([]float64{}, i.kinks...), kinks...)
+	return i
+}
+func num(v ...float64) input {
+	return input{dims: []int64{int64(len(v))}, vals: v, kind: "const"}
+}
+func scalar(v float64) input { return input{dims: []int64{}, vals: []float64{v}, kind: "const"} }
+func ints(v ...int64) input {
+	i := input{dims: []int64{int64(len(v))}, kind: "ints"}
+	for _, k := range v {
+		i.vals = append(i.vals, float64(k))
+	}
+	return i
+}
+func (i input) shaped(d ...int64) input { i.dims = d; return i }
+func (i input) late() input             { i.kind = "late"; return i }
+
+var absent = input{kind: "absent"}
+
+func (i input) values(r *rand.Rand) []float64 {
+	if i.vals != nil {
+		return i.vals
+	}
+	v := make([]float64, product(i.dims))
+	for k := range v {
+	again:
+		v[k] = float64(float32(i.lo + (i.hi-i.lo)*r.Float64()))
+		for _, q := range i.kinks {
+			if math.Abs(v[k]-q) < 0.05 {
+				goto again
+			}
+		}
+	}
+	return v
+}
+
+// subject is a case built as a graph with its first and second derivatives.
+type subject struct {
+	m     *ir.Model
+	feeds map[string]*arr
+	y     []*ir.Value // float outputs
+	wrt   []*ir.Value
+	grads []*ir.Value // nil: zero
+	hess  []*ir.Value // Hessian times v; nil: zero
+	jac   []*ir.Value // Jacobian times v, per output; nil: zero
+}
+
+func (s *subject) input(name string, d ir.DType, a *arr) (*ir.Value, error) {
+	s.feeds[name] = a
+	return s.m.Graph.AddInput(name, ir.TensorType(d, ir.StaticShape(a.shape...)))
+}
+
+func randArr(r *rand.Rand, shape []int64) *arr {
+	a := newArr(shape...)
+	for i := range a.v {
+		a.v[i] = float64(float32(r.NormFloat64()))
+	}
+	return a
+}
+
+func build(c ruleCase, r *rand.Rand) (*subject, error) {
+	opset := max(c.opset, 17)
+	s := &subject{m: ir.NewModel(c.op, opset), feeds: map[string]*arr{}}
+	if opset > 17 {
+		s.m.IRVersion = 10
+	}
+	g := s.m.Graph
+	var ins []*ir.Value
+	for i, p := range c.in {
+		v, err := s.addInput(c, i, p, r)
+		if err != nil {
+			return nil, err
+		}
+		ins = append(ins, v)
+	}
+	b := ir.NewBuilder(g, "test", op.InferNode)
+	first := c.op
+	if c.op == "DequantizeLinear" {
+		first = "QuantizeLinear"
+	}
+	outs := b.Node(ir.NodeSpec{Op: first, Inputs: ins, Attrs: c.attrs}, max(c.nout, 1))
+	if first == "QuantizeLinear" {
+		outs = []*ir.Value{b.Op("DequantizeLinear", append([]*ir.Value{outs[0]}, ins[1:]...), c.attrs...)}
+	}
+	if err := b.Err(); err != nil {
+		return nil, err
+	}
+	var seeds []Seed
+	var us []*ir.Value
+	for i, y := range outs {
+		if !y.DType().IsFloat() || (c.op == "BatchNormalization" && i > 0) {
+			continue
+		}
+		dims, ok := y.StaticDims()
+		if !ok {
+			return nil, fmt.Errorf("output %s has type %v", y.Name(), y.Type)
+		}
+		u, err := s.input(fmt.Sprintf("u%d", i), ir.Float32, randArr(r, dims))
+		if err != nil {
+			return nil, err
+		}
+		s.y, us = append(s.y, y), append(us, u)
+		seeds = append(seeds, Seed{y, u})
+	}
+	return s, s.differentiate(seeds, us, r)
+}
+
+func (s *subject) addInput(c ruleCase, i int, p input, r *rand.Rand) (*ir.Value, error) {
+	name := fmt.Sprintf("x%d", i)
+	g := s.m.Graph
+	a := &arr{p.dims, nil}
+	if p.kind != "absent" {
+		a.v = p.values(r)
+	}
+	switch p.kind {
+	case "absent":
+		return nil, nil
+	case "const":
+		f := make([]float32, len(a.v))
+		for k := range f {
+			f[k] = float32(a.v[k])
+		}
+		t, err := ir.FromFloat32s(f, p.dims...)
+		if err != nil {
+			return nil, err
+		}
+		return g.AddInitializer(name, t)
+	case "ints":
+		t, err := ir.FromInt64s(a.ints(), p.dims...)
+		if err != nil {
+			return nil, err
+		}
+		return g.AddInitializer(name, t)
+	case "int8", "uint8":
+		d := ir.Int8
+		if p.kind == "uint8" {
+			d = ir.Uint8
+		}
+		t, err := ir.PackInts(d, a.ints(), p.dims...)
+		if err != nil {
+			return nil, err
+		}
+		return g.AddInitializer(name, t)
+	case "late":
+		return s.input(name, ir.Int64, a)
+	case "bool":
+		return s.input(name, ir.Bool, a)
+	}
+	v, err := s.input(name, ir.Float32, a)
+	s.wrt = append(s.wrt, v)
+	return v, err
+}
+
+// differentiate makes the gradients, and those of their product with the inputs v0, v1, ...
+func (s *subject) differentiate(seeds []Seed, us []*ir.Value, r *rand.Rand) error {
+	g := s.m.Graph
+	var err error
+	if s.grads, err = Gradients(g, seeds, s.wrt, Options{}); err != nil {
+		return err
+	}
+	b := ir.NewBuilder(g, "test", op.InferNode)
+	var sum *ir.Value
+	for i, gr := range s.grads {
+		dims, _ := s.wrt[i].StaticDims()
+		v, err := s.input(fmt.Sprintf("v%d", i), ir.Float32, randArr(r, dims))
+		if err != nil {
+			return err
+		}
+		if gr == nil {
+			continue
+		}
+		p := b.Op("ReduceSum", []*ir.Value{b.Op("Mul", []*ir.Value{gr, v})}, ir.AInt("keepdims", 0))
+		if sum == nil {
+			sum = p
+		} else {
+			sum = b.Op("Add", []*ir.Value{sum, p})
+		}
+	}
+	if err := b.Err(); err != nil {
+		return err
+	}
+	s.hess, s.jac = make([]*ir.Value, len(s.wrt)), make([]*ir.Value, len(us))
+	if sum != nil {
+		second, err := Gradients(g, []Seed{{Value: sum}}, append(append([]*ir.Value{}, s.wrt...), us...), Options{})
+		if err != nil {
+			return fmt.Errorf("second order: %w", err)
+		}
+		s.hess, s.jac = second[:len(s.wrt)], second[len(s.wrt):]
+	}
+	seen := map[*ir.Value]bool{}
+	for _, vs := range [][]*ir.Value{s.y, s.grads, s.hess, s.jac} {
+		for _, v := range vs {
+			if v == nil || seen[v] {
+				continue
+			}
+			seen[v] = true
+			if v.Producer() == nil {
+				continue
+			}
+			if err := g.AddOutput(v); err != nil {
+				return err
+			}
+		}
+	}
+	return g.Verify()
+}
+
+func (s *subject) eval(t *testing.T, ste bool, feeds map[string]*arr) *evaluator {
+	t.Helper()
+	e := &evaluator{ste: ste}
+	if err := e.run(s.m.Graph, feeds); err != nil {
+		t.Fatalf("evaluator: %v", err)
+	}
+	return e
+}
+
+// moved are the feeds with every differentiated input x_i moved to x_i + h v_i.
+func (s *subject) moved(h float64) map[string]*arr {
+	out := map[string]*arr{}
+	for k, a := range s.feeds {
+		out[k] = a
+	}
+	for i, w := range s.wrt {
+		a, v := s.feeds[w.Name()], s.feeds[fmt.Sprintf("v%d", i)]
+		b := newArr(a.shape...)
+		for k := range b.v {
+			b.v[k] = a.v[k] + h*v.v[k]
+		}
+		out[w.Name()] = b
+	}
+	return out
+}
+
+func inner(a, b *arr) float64 {
+	s := 0.0
+	for i := range a.v {
+		s += a.v[i] * b.v[i]
+	}
+	return s
+}
+
+func norm(a []float64) float64 {
+	s := 0.0
+	for _, x := range a {
+		s += x * x
+	}
+	return math.Sqrt(s)
+}
+
+// closeTo fails when got differs from want by more than rel of the larger norm.
+func closeTo(t *testing.T, what string, got, want []float64, rel, floor float64) {
+	t.Helper()
+	d := make([]float64, len(want))
+	for i := range d {
+		d[i] = got[i] - want[i]
+	}
+	if e := norm(d); !(e <= rel*math.Max(norm(got), norm(want))+floor) {
+		t.Errorf("%s: off by %g of %g (limit %g)\n got %.6g\nwant %.6g", what, e, norm(want), rel, head(got), head(want))
+	}
+}
+
+func head(v []float64) []float64 { return v[:min(len(v), 12)] }
+
+func (e *evaluator) orZero(v, like *ir.Value) *arr {
+	if a := e.get(v); a != nil {
+		return a
+	}
+	d, _ := like.StaticDims()
+	return newArr(d...)
+}
+
+func TestRules(t *testing.T) {
+	for i, c := range ruleCases {
+		t.Run(c.op+"/"+c.name, func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(7, uint64(i)))
+			s, err := build(c, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.checkDifferences(t, c)
+			if !t.Failed() {
+				s.checkRuntime(t, c)
+			}
+		})
+	}
+}
+
+const stepSize = 1e-5
+
+func (s *subject) checkDifferences(t *testing.T, c ruleCase) {
+	base := s.eval(t, c.ste, s.feeds)
+	up, down := s.eval(t, c.ste, s.moved(stepSize)), s.eval(t, c.ste, s.moved(-stepSize))
+	slope, got, size := 0.0, 0.0, 0.0
+	for i, y := range s.y {
+		fd := newArr(up.get(y).shape...)
+		for k := range fd.v {
+			fd.v[k] = (up.get(y).v[k] - down.get(y).v[k]) / (2 * stepSize)
+		}
+		u := base.vals[s.m.Graph.Value(fmt.Sprintf("u%d", y.OutputIndex()))]
+		slope += inner(fd, u)
+		size += norm(fd.v) * norm(u.v)
+		closeTo(t, fmt.Sprintf("Jacobian product of output %d", i), base.orZero(s.jac[i], y).v, fd.v, 1e-3, 1e-9)
+	}
+	for i, w := range s.wrt {
+		got += inner(base.orZero(s.grads[i], w), s.feeds[fmt.Sprintf("v%d", i)])
+	}
+	if math.Abs(got-slope) > 1e-3*math.Max(math.Abs(slope), 1e-3*size)+1e-9 {
+		t.Errorf("gradient along v: %g, central difference %g", got, slope)
+	}
+	for i, w := range s.wrt {
+		a, b := up.orZero(s.grads[i], w), down.orZero(s.grads[i], w)
+		fd := make([]float64, len(a.v))
+		for k := range fd {
+			fd[k] = (a.v[k] - b.v[k]) / (2 * stepSize)
+		}
+		h := base.orZero(s.hess[i], w)
+		closeTo(t, fmt.Sprintf("Hessian product by input %d", i), h.v, fd, 5e-3, 1e-7*(1+norm(a.v)))
+	}
+}
+
+var openOnce sync.Once
+
+// checkRuntime runs the same graph in onnxruntime, in single precision, against the evaluator.
+func (s *subject) checkRuntime(t *testing.T, c ruleCase) {
+	openOnce.Do(func() { orttest.TestLibrary(t) })
+	raw, err := format.Marshal(s.m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sess, err := ort.NewSession(raw, ort.SessionOptions{Threads: 1})
+	if err != nil {
+		t.Fatalf("onnxruntime: %v", err)
+	}
+	defer sess.Close()
+	feeds := map[string]*ir.Tensor{}
+	for _, v := range s.m.Graph.Inputs() {
+		feeds[v.Name()] = tensorOf(t, v.DType(), s.feeds[v.Name()])
+	}
+	for _, in := range s.m.Graph.Inputs() {
+		if !in.Used() {
+			delete(feeds, in.Name())
+		}
+	}
+	for _, v := range sess.Inputs() {
+		if feeds[v.Name] == nil {
+			feeds[v.Name] = tensorOf(t, v.Type.Elem, s.feeds[v.Name])
+		}
+	}
+	got, err := sess.Run(feeds, nil)
+	if err != nil {
+		t.Fatalf("onnxruntime: %v", err)
+	}
+	want := s.eval(t, false, s.feeds)
+	for _, o := range s.m.Graph.Outputs() {
+		f, err := got[o.Name()].Floats()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !equal(got[o.Name()].Dims(), want.get(o).shape) {
+			t.Errorf("%s: onnxruntime gives shape %v, evaluator %v", o.Name(), got[o.Name()].Dims(), want.get(o).shape)
+			continue
+		}
+		closeTo(t, "onnxruntime, "+o.Name(), f, want.get(o).v, 2e-4, 1e-6)
+	}
+}
+
+func tensorOf(t *testing.T, d ir.DType, a *arr) *ir.Tensor {
+	t.Helper()
+	var r *ir.Tensor
+	var err error
+	switch d {
+	case ir.Float32:
+		f := make([]float32, len(a.v))
+		for i := range f {
+			f[i] = float32(a.v[i])
+		}
+		r, err = ir.FromFloat32s(f, a.shape...)
+	case ir.Int64:
+		r, err = ir.FromInt64s(a.ints(), a.shape...)
+	case ir.Bool:
+		b := make([]bool, len(a.v))
+		for i := range b {
+			b[i] = a.v[i] != 0
+		}
+		r, err = ir.FromBools(b, a.shape...)
+	default:
+		t.Fatalf("input of type %v", d)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestEveryRowIsExercised(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range ruleCases {
+		seen[c.op] = true
+		if _, ok := table[c.op]; !ok {
+			t.Errorf("case %s/%s has no row", c.op, c.name)
+		}
+	}
+	for name, r := range table {
+		if r.vjp != nil && !seen[name] {
+			t.Errorf("no case exercises %s", name)
+		}
+	}
+}
+
+// TestRowsWithoutGradient lets each operator stand between x and y: y depends on x through nothing else.
+func TestRowsWithoutGradient(t *testing.T) {
+	for name, r := range table {
+		if r.vjp != nil {
+			continue
+		}
+		g := ir.NewGraph(name)
+		v, _ := g.AddInput("x", ir.TensorType(ir.Float32, ir.StaticShape(3)))
+		n, err := g.Append(ir.NodeSpec{Op: name, Inputs: []*ir.Value{v}, Outputs: []string{"m"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Output(0).Type = ir.TensorType(ir.Float32, ir.StaticShape(3))
+		y, _ := g.Append(ir.NodeSpec{Op: "Relu", Inputs: []*ir.Value{n.Output(0)}, Outputs: []string{"y"}})
+		y.Output(0).Type = n.Output(0).Type
+		before := g.NumNodes()
+		gr, err := Gradients(g, []Seed{{y.Output(0), n.Output(0)}}, []*ir.Value{v}, Options{})
+		if err != nil || gr[0] != nil || g.NumNodes() != before {
+			t.Errorf("%s: gradient %v, error %v, %d new nodes", name, gr, err, g.NumNodes()-before)
+		}
+	}
+}

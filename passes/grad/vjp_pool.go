@@ -1,0 +1,83 @@
+package grad
+
+import "mqatc/onnx/ir"
+
+// vjpAveragePool spreads the cotangent, divided by how many elements each window counts, over the windows: a ConvTranspose of
+// every plane with a kernel of ones.
+func vjpAveragePool(c *call, _ int) *ir.Value {
+	x, dy := c.in(0), c.dy()
+	w, ok := c.window(x, c.out(0), nil)
+	if !ok {
+		return nil
+	}
+	xd, yd := c.dims(x), c.dims(c.out(0))
+	if c.Err() != nil {
+		return nil
+	}
+	share := make([]float64, product(w.out))
+	at, same := make([]int64, len(w.out)), true
+	for p := range share {
+		unravel(int64(p), w.out, at)
+		share[p] = 1 / float64(w.counted(at, c.n.Int("count_include_pad", 0) != 0))
+		same = same && share[p] == share[0]
+	}
+	kernel := c.filled(1, append([]int64{1, 1}, w.kernel...)...)
+	if same {
+		kernel = c.filled(share[0], append([]int64{1, 1}, w.kernel...)...)
+	} else {
+		dy = c.mul(dy, c.floats(share, w.out...))
+	}
+	planes := c.reshape(x, append([]int64{xd[0] * xd[1], 1}, w.in...)...)
+	g := c.adjoint(c.reshape(dy, append([]int64{yd[0] * yd[1], 1}, w.out...)...), kernel, planes, w, 1)
+	return c.reshape(g, xd...)
+}
+
+// counted is the number of elements the window at position at counts: those inside the input, or with includePad inside the
+// padded input (a window that ceil_mode lets reach further counts no more than that).
+func (w *window) counted(at []int64, includePad bool) int64 {
+	n := int64(1)
+	for i := range at {
+		lo, hi := int64(0), w.in[i]
+		if includePad {
+			lo = -w.lo[i]
+			if w.hi != nil {
+				hi += w.hi[i]
+			} else {
+				hi += max(w.trailing(i), 0)
+			}
+		}
+		m := int64(0)
+		for t := int64(0); t < w.kernel[i]; t++ {
+			x := at[i]*w.strides[i] + t*w.dilations[i] - w.lo[i]
+			if x >= lo && x < hi {
+				m++
+			}
+		}
+		n *= max(m, 1)
+	}
+	return n
+}
+
+// vjpMaxPool adds each cotangent to the element its window took, by the operator's own Indices: where windows overlap, an
+// element gets the sum.
+func vjpMaxPool(c *call, _ int) *ir.Value {
+	x := c.in(0)
+	if len(c.cots) > 1 && c.cots[1] != nil {
+		return c.fail("no rule for output Indices")
+	}
+	if c.n.Int("storage_order", 0) != 0 {
+		return c.fail("storage_order 1")
+	}
+	idx := c.out(1)
+	if idx == nil {
+		idx = c.Node(ir.NodeSpec{Op: "MaxPool", Inputs: []*ir.Value{x}, Attrs: c.n.Attrs()}, 2)[1]
+	}
+	return c.scatterFlat(x, c.reshape(idx, -1), c.reshape(c.dy(), -1))
+}
+
+// scatterFlat adds updates to a zero tensor of the shape of like, at indices into its flat form.
+func (c *call) scatterFlat(like, idx, updates *ir.Value) *ir.Value {
+	flat := c.reshape(c.zeros(like), -1)
+	s := c.Op("ScatterElements", []*ir.Value{flat, idx, updates}, ir.AInt("axis", 0), ir.AString("reduction", "add"))
+	return c.like(s, like)
+}
