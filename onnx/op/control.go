@@ -14,7 +14,7 @@ var controlTable = []Schema{
 	{Name: "Loop", Versions: []int64{1, 11, 13, 16, 19, 21, 23, 24, 25}, MinIn: 2, MaxIn: Many, MinOut: 1, MaxOut: Many, Infer: inferLoop, Attrs: []AttrSpec{
 		required(ir.AttrGraph, "body"),
 	}},
-	{Name: "Scan", Versions: []int64{8, 9, 11, 16, 19, 21, 23, 24, 25}, MinIn: 1, MaxIn: Many, MinOut: 1, MaxOut: Many, Infer: inferScan, Attrs: []AttrSpec{
+	{Name: "Scan", Versions: []int64{8, 9, 11, 16, 19, 21, 23, 24, 25}, MinIn: 0, MaxIn: Many, MinOut: 1, MaxOut: Many, Infer: inferScan, Attrs: []AttrSpec{
 		required(ir.AttrGraph, "body"), optional(ir.AttrInts, "directions"), required(ir.AttrInt, "num_scan_inputs"),
 		optional(ir.AttrInts, "scan_input_axes"), optional(ir.AttrInts, "scan_input_directions"),
 		optional(ir.AttrInts, "scan_output_axes"), optional(ir.AttrInts, "scan_output_directions"),
@@ -139,7 +139,11 @@ func constantCondition(g *ir.Graph) bool {
 	return v == g.Inputs()[1]
 }
 
+// inferScan serves version 9 on; version 8, whose first input is a vector of lengths, keeps the file's types.
 func inferScan(c *Ctx) error {
+	if c.run.opset == 8 || !c.Has(0) {
+		return nil
+	}
 	g, err := c.body("body")
 	if err != nil {
 		return err

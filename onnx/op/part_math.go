@@ -202,7 +202,13 @@ func evalMod(e *evalCtx) []*part {
 			r += b
 		}
 		return known(r)
-	}, func(v []float64) float64 { return math.Mod(v[0], v[1]) })
+	}, func(v []float64) float64 {
+		r := math.Mod(v[0], v[1])
+		if !fmod && r != 0 && (r < 0) != (v[1] < 0) {
+			r += v[1]
+		}
+		return r
+	})
 }
 
 func evalFloat(f func(float64) float64) func(*evalCtx) []*part {

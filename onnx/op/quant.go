@@ -68,7 +68,7 @@ func (c *Ctx) dtypeOr(name string, i int, def ir.DType) (ir.DType, error) {
 // checkScale reports a scale in input 1 that is neither one number, nor one per slice along the axis, nor blocked.
 func (c *Ctx) checkScale() error {
 	x, s := c.Shape(0), c.Shape(1)
-	if z := c.Shape(2); c.Has(2) && s != nil && z != nil {
+	if z := c.Shape(2); c.Has(2) && s != nil && z != nil && !(single(s) && single(z)) {
 		if len(s) != len(z) {
 			return fmt.Errorf("scale %v and zero point %v differ", s, z)
 		}
@@ -78,7 +78,7 @@ func (c *Ctx) checkScale() error {
 			}
 		}
 	}
-	if x == nil || len(s) == 0 || len(s) == 1 && s[0].Known() && s[0].Size == 1 {
+	if x == nil || single(s) {
 		return nil
 	}
 	block := c.Node.Int("block_size", 0)
@@ -119,3 +119,6 @@ func inferDynamicQuantize(c *Ctx) error {
 	c.Out(2, ir.Uint8, ir.StaticShape())
 	return nil
 }
+
+// single reports a shape of one element, written as a scalar or a vector.
+func single(s ir.Shape) bool { return len(s) == 0 || len(s) == 1 && s[0].Known() && s[0].Size == 1 }

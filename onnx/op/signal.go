@@ -26,7 +26,8 @@ var signalTable = []Schema{
 	}},
 }
 
-// inferDFT gives [..., bins, ..., 2]; one-sided transforms keep half the bins and one.
+// inferDFT gives [..., bins, ..., 2]; one-sided transforms keep half the bins and one, and their
+// inverse gives real numbers [..., n, ..., 1].
 func inferDFT(c *Ctx) error {
 	x := c.Shape(0)
 	if x == nil {
@@ -58,12 +59,18 @@ func inferDFT(c *Ctx) error {
 			n = v[0]
 		}
 	}
-	if c.Node.Int("onesided", 0) != 0 {
+	half, real := c.Node.Int("onesided", 0) != 0, int64(2)
+	if half && c.Node.Int("inverse", 0) != 0 {
+		real = 1
+		if !c.Has(1) {
+			n = mul(sub(n, known(1)), known(2))
+		}
+	} else if half {
 		n = add(floorDiv(n, 2), known(1))
 	}
 	out := x.Clone()
 	out[a] = n.dim()
-	out[len(out)-1] = ir.D(2)
+	out[len(out)-1] = ir.D(real)
 	c.Out(0, c.Elem(0), out)
 	return nil
 }
