@@ -1,0 +1,154 @@
+package quant
+
+import (
+	"fmt"
+	"math"
+
+	"mqatc/onnx/ir"
+)
+
+// Method chooses a range from a histogram.
+type Method string
+
+// Methods of calibration.
+const (
+	MSE        Method = "mse"        // the range of least squared error of quantizing what was observed
+	MinMax     Method = "minmax"     // everything observed
+	Percentile Method = "percentile" // all but one element in 100,000 on either side
+)
+
+// Ranges chooses a range for every point of pl from what was observed; points of one group get one range from their joint
+// histogram. The empty method is MSE.
+func Ranges(obs Observations, pl *Placement, method Method) (map[string]Range, error) {
+	groups := map[string]*Observation{}
+	key := func(p ActivationPoint) string {
+		if p.Group != "" {
+			return "g:" + p.Group
+		}
+		return "v:" + p.Value
+	}
+	seen := map[string]bool{}
+	for _, p := range pl.Points {
+		if seen[p.Value] {
+			continue
+		}
+		seen[p.Value] = true
+		o := obs[p.Value]
+		if o == nil || o.Count == 0 {
+			return nil, fmt.Errorf("quant: activation %q was never observed", p.Value)
+		}
+		k := key(p)
+		if groups[k] == nil {
+			groups[k] = &Observation{}
+		}
+		groups[k].merge(o)
+	}
+	chosen := map[string]Range{}
+	out := map[string]Range{}
+	for _, p := range pl.Points {
+		k := key(p)
+		r, ok := chosen[k]
+		if !ok {
+			var err error
+			if r, err = groups[k].Range(method, pl.Type); err != nil {
+				return nil, fmt.Errorf("quant: activation %q: %w", p.Value, err)
+			}
+			chosen[k] = r
+		}
+		out[p.Value] = r
+	}
+	return out, nil
+}
+
+// Range chooses a range for quantization to t.
+func (o *Observation) Range(method Method, t ir.DType) (Range, error) {
+	all := Range{min(o.Min, 0), max(o.Max, 0)}
+	switch method {
+	case MinMax:
+		return all, nil
+	case Percentile:
+		return o.percentile(1e-5), nil
+	case MSE, "":
+		return o.leastError(all, t)
+	}
+	return all, fmt.Errorf("unknown calibration method %q: mse, minmax or percentile", method)
+}
+
+func (o *Observation) center(i int) float64 {
+	return (float64(i-half) + 0.5) * math.Ldexp(1, o.exponent) / half
+}
+
+func (o *Observation) percentile(p float64) Range {
+	drop := int64(p * float64(o.Count))
+	lo, hi := 0, 2*half-1
+	for n := int64(0); lo < hi; lo++ {
+		if n += o.bins[lo]; n > drop {
+			break
+		}
+	}
+	for n := int64(0); hi > lo; hi-- {
+		if n += o.bins[hi]; n > drop {
+			break
+		}
+	}
+	w := math.Ldexp(1, o.exponent) / half
+	return Range{min(max(o.Min, float32(float64(lo-half)*w)), 0), max(min(o.Max, float32(float64(hi-half+1)*w)), 0)}
+}
+
+// leastError searches clipping ratios of both ends, coarse and then around the best.
+func (o *Observation) leastError(all Range, t ir.DType) (Range, error) {
+	var at []float64
+	var count []float64
+	for i, n := range o.bins {
+		if n > 0 {
+			at = append(at, min(max(o.center(i), float64(o.Min)), float64(o.Max)))
+			count = append(count, float64(n))
+		}
+	}
+	best, bestErr := all, math.Inf(1)
+	try := func(r Range) error {
+		s, z, err := r.Params(t)
+		if err != nil {
+			return err
+		}
+		if e := gridError(at, count, float64(s), float64(z), t); e < bestErr {
+			best, bestErr = r, e
+		}
+		return nil
+	}
+	ratios := []float32{1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2}
+	for _, a := range ratios {
+		for _, b := range ratios {
+			if all.Min == 0 && b != 1 || all.Max == 0 && a != 1 {
+				continue
+			}
+			if err := try(Range{all.Min * b, all.Max * a}); err != nil {
+				return best, err
+			}
+		}
+	}
+	around := best
+	for _, a := range []float32{0.97, 0.98, 0.99, 1, 1.01, 1.02, 1.03} {
+		for _, b := range []float32{0.97, 0.98, 0.99, 1, 1.01, 1.02, 1.03} {
+			if err := try(Range{max(around.Min*b, all.Min), min(around.Max*a, all.Max)}); err != nil {
+				return best, err
+			}
+		}
+	}
+	return best, nil
+}
+
+// gridError is the squared error of quantizing counted values.
+func gridError(at, count []float64, scale, zero float64, t ir.DType) float64 {
+	lo, hi := 0.0, 255.0
+	if t == ir.Int8 {
+		lo, hi = -128, 127
+	}
+	sum := 0.0
+	for i, x := range at {
+		q := min(max(math.RoundToEven(x/scale)+zero, lo), hi)
+		d := x - (q-zero)*scale
+		sum += d * d * count[i]
+	}
+	return sum
+}

@@ -1,0 +1,202 @@
+package target
+
+import (
+	"fmt"
+	"slices"
+
+	"mqatc/onnx/ir"
+	"mqatc/passes/quant"
+	"mqatc/passes/weights"
+)
+
+// layer is an operator that reads a weight to be quantized.
+type layer struct {
+	node   *ir.Node
+	direct bool // the weight is input 1 itself
+}
+
+// Place computes where activation quantizers stand in m, a cleaned-up float model, when the weights called quantized (by name) are
+// quantized. A target without activation type has no points.
+//
+// The input of each layer is quantized, for all that read the value except layers whose weight stays float: onnxruntime would
+// quantize those weights by itself. With Outputs, so is the output of each Conv from which another layer can be reached, behind a
+// fused activation function where there is one; layers that only a model's outputs follow keep float outputs, since that is where
+// detectors lose their accuracy. Values that data movement (pooling, reshapes, slices, concatenation, ...) links share a range.
+func (t Target) Place(m *ir.Model, quantized map[string]bool) (*quant.Placement, error) {
+	pl := &quant.Placement{Type: t.Activation}
+	if t.Activation == ir.Undefined {
+		return pl, nil
+	}
+	p := &placer{t: t, g: m.Graph, points: map[*ir.Value]bool{}, float: map[*ir.Node]bool{}, layers: map[*ir.Node]layer{}}
+	known := map[string]bool{}
+	for _, w := range weights.Find(m.Graph) {
+		if w.Kind != weights.Weight {
+			continue
+		}
+		known[w.Value.Name()] = true
+		for _, n := range w.Nodes {
+			switch {
+			case !quantized[w.Value.Name()]:
+				p.float[n] = true
+			case slices.Contains(t.Layers, n.Op) && n.Domain == "":
+				p.add(n, w.Value)
+			}
+		}
+	}
+	for name, on := range quantized {
+		if on && !known[name] {
+			return nil, fmt.Errorf("place: %q is no weight of rank 2 or more of a Conv, ConvTranspose, Gemm or MatMul", name)
+		}
+	}
+	p.run()
+	p.collect(pl)
+	return pl, nil
+}
+
+type placer struct {
+	t      Target
+	g      *ir.Graph
+	layers map[*ir.Node]layer
+	float  map[*ir.Node]bool // layers with a weight that stays float
+	points map[*ir.Value]bool
+	leads  map[*ir.Node]bool // a layer can be reached from here
+}
+
+func (p *placer) add(n *ir.Node, w *ir.Value) {
+	x := n.Input(0)
+	if p.float[n] || x == nil || x.Init() != nil || x == w || x.DType() != ir.Float32 {
+		return
+	}
+	p.layers[n] = layer{n, n.Input(1) == w}
+}
+
+func (p *placer) run() {
+	p.leads = map[*ir.Node]bool{}
+	for n := p.g.Last(); n != nil; n = n.Prev() {
+		for _, o := range n.Outputs() {
+			for _, u := range o.Uses() {
+				at := u.Node
+				for at != nil && at.Graph() != p.g {
+					at = at.Graph().Parent()
+				}
+				if _, ok := p.layers[at]; ok || p.leads[at] {
+					p.leads[n] = true
+				}
+			}
+		}
+	}
+	for n := p.g.First(); n != nil; n = n.Next() {
+		l, ok := p.layers[n]
+		if !ok || p.float[n] {
+			continue
+		}
+		p.points[n.Input(0)] = true
+		if out := p.quantizedOutput(l); out != nil {
+			p.points[out] = true
+		}
+	}
+}
+
+// quantizedOutput is the value behind a Conv that gets a quantizer so that the Conv runs in integers; nil where it stays float.
+func (p *placer) quantizedOutput(l layer) *ir.Value {
+	n := l.node
+	if !p.t.Outputs || !n.Is("Conv") || !l.direct || !p.leads[n] || !constantBias(n) {
+		return nil
+	}
+	y := n.Output(0)
+	if u := y.Uses(); len(u) == 1 && !y.IsOutput() && p.t.Fused != nil && p.t.Fused(u[0].Node) && u[0].Node.Graph() == p.g {
+		y = u[0].Node.Output(0)
+	}
+	if y.IsOutput() {
+		return nil
+	}
+	for _, u := range y.Uses() {
+		if p.float[u.Node] || u.Node.Is("Shape") {
+			return nil
+		}
+	}
+	return y
+}
+
+func constantBias(n *ir.Node) bool { return n.Input(2) == nil || n.Input(2).Init() != nil }
+
+// collect lists points in graph order, with their groups and exceptions, and the layers meant to run in integers.
+func (p *placer) collect(pl *quant.Placement) {
+	root := p.movement()
+	add := func(v *ir.Value) {
+		if !p.points[v] {
+			return
+		}
+		pt := quant.ActivationPoint{Value: v.Name(), Group: root(v).Name()}
+		for _, u := range v.Uses() {
+			if o := u.Node.Output(0); p.float[u.Node] && o != nil {
+				pt.Except = append(pt.Except, o.Name())
+			}
+		}
+		pl.Points = append(pl.Points, pt)
+	}
+	for _, v := range p.g.Inputs() {
+		add(v)
+	}
+	for n := p.g.First(); n != nil; n = n.Next() {
+		for _, o := range n.Outputs() {
+			add(o)
+		}
+		l, ok := p.layers[n]
+		if !ok || p.float[n] || !p.t.Outputs {
+			continue
+		}
+		switch {
+		case n.Is("Conv"):
+			if p.quantizedOutput(l) != nil {
+				pl.Integer = append(pl.Integer, n.Output(0).Name())
+			}
+		case l.direct && constantBias(n) && !n.Is("ConvTranspose"):
+			pl.Integer = append(pl.Integer, n.Output(0).Name())
+		}
+	}
+}
+
+// moves lists operators whose outputs hold elements of their inputs, or zero, unchanged.
+var moves = map[string]bool{
+	"MaxPool": true, "Reshape": true, "Transpose": true, "Flatten": true, "Squeeze": true, "Unsqueeze": true, "Slice": true,
+	"Split": true, "Identity": true, "Concat": true, "DepthToSpace": true, "SpaceToDepth": true, "Expand": true, "Tile": true,
+}
+
+// movement links the values on both sides of data movement and returns one value that stands for each linked set.
+func (p *placer) movement() func(*ir.Value) *ir.Value {
+	up := map[*ir.Value]*ir.Value{}
+	var find func(*ir.Value) *ir.Value
+	find = func(v *ir.Value) *ir.Value {
+		for up[v] != nil {
+			v = up[v]
+		}
+		return v
+	}
+	for n := p.g.First(); n != nil; n = n.Next() {
+		if n.Domain != "" || !(moves[n.Op] || n.Op == "Resize" && n.Str("mode", "nearest") == "nearest") {
+			continue
+		}
+		first := n.Input(0)
+		if first == nil {
+			continue
+		}
+		join := func(v *ir.Value) {
+			a, b := find(first), find(v)
+			if a != b {
+				up[b] = a
+			}
+		}
+		if n.Is("Concat") {
+			for _, v := range n.Inputs() {
+				if v != nil && v.Init() == nil {
+					join(v)
+				}
+			}
+		}
+		for _, o := range n.Outputs() {
+			join(o)
+		}
+	}
+	return find
+}

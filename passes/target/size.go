@@ -1,0 +1,137 @@
+package target
+
+import (
+	"fmt"
+
+	"mqatc/onnx/ir"
+	"mqatc/onnx/op"
+	"mqatc/passes/quant"
+	"mqatc/passes/weights"
+)
+
+// Weight describes a weight and the bias that stands with it, for counting bytes before anything is emitted.
+type Weight struct {
+	Dims      []int64
+	Bits      int    // 1 to 8, or 32 for float
+	Axis      int    // of the scales; -1 for one scale
+	Quantizer string // empty means a uniform grid
+	Biases    int64  // elements of the bias; 0 for none
+	Integer   bool   // the layer is placed to run in integers
+}
+
+// PayloadBytes is what Emit writes for w: codes in their container, scales (and levels of a codebook), and the bias in float32, or
+// in int32 with a scale of its own. An error when the width is not one of the quantizer's.
+func (t Target) PayloadBytes(w Weight) (int64, error) {
+	n, err := ir.NumElements(w.Dims)
+	if err != nil {
+		return 0, err
+	}
+	if w.Bits == 32 {
+		return 4 * (n + w.Biases), nil
+	}
+	name := w.Quantizer
+	if name == "" {
+		name = "ptq"
+	}
+	q, err := quant.Find(name)
+	if err != nil {
+		return 0, err
+	}
+	g, err := q.Grid(w.Bits)
+	if err != nil {
+		return 0, fmt.Errorf("quantizer %s: %w", name, err)
+	}
+	channels := int64(1)
+	if w.Axis >= 0 {
+		if w.Axis >= len(w.Dims) {
+			return 0, fmt.Errorf("axis %d of shape %v", w.Axis, w.Dims)
+		}
+		channels = w.Dims[w.Axis]
+	}
+	c := quant.Codes{Bits: w.Bits, Grid: g}
+	container, levels := t.Container(w.Bits), int64(0)
+	if _, _, uniform := c.Integers(); !uniform {
+		container, levels = ir.Uint8, int64(len(g.Levels))
+		if levels <= 16 {
+			container = ir.Uint4
+		}
+	}
+	codes, err := ir.PackedSize(container, n)
+	if err != nil {
+		return 0, err
+	}
+	total := codes + 4*(channels+levels+w.Biases)
+	if w.Integer && t.IntegerBias && w.Biases > 0 {
+		total += 4 * channels
+	}
+	return total, nil
+}
+
+// Payload is the number of bytes of m's trained tensors and of all that stands for them: weights, biases and normalization
+// parameters, each once, with scales, zero points and levels where they are quantized; no shapes, anchors or activation scales. It
+// serves float and emitted models alike.
+func Payload(m *ir.Model) (int64, error) {
+	c, err := m.Clone()
+	if err != nil {
+		return 0, err
+	}
+	if err := op.InferModel(c, nil); err != nil {
+		return 0, fmt.Errorf("payload: %w", err)
+	}
+	seen := map[*ir.Value]bool{}
+	for _, p := range weights.Find(c.Graph) {
+		seen[p.Value] = true
+	}
+	for n := c.Graph.First(); n != nil; n = n.Next() {
+		if !(n.Is("Conv") || n.Is("ConvTranspose") || n.Is("Gemm") || n.Is("MatMul")) {
+			continue
+		}
+		for _, v := range n.Inputs() {
+			if dequantized(v) {
+				constants(v, seen)
+			}
+		}
+	}
+	total := int64(0)
+	for _, v := range c.Graph.Initializers() {
+		if seen[v] && v.Init() != nil {
+			total += int64(len(v.Init().Raw()))
+		}
+	}
+	return total, nil
+}
+
+// dequantized reports whether v is computed from constants alone.
+func dequantized(v *ir.Value) bool {
+	if v == nil || v.Init() != nil {
+		return v != nil
+	}
+	p := v.Producer()
+	if p == nil || v.IsInput() {
+		return false
+	}
+	for _, x := range p.Inputs() {
+		if x != nil && !dequantized(x) {
+			return false
+		}
+	}
+	return len(p.Inputs()) > 0
+}
+
+// constants gathers the constants that v is computed from, except int64 ones, which are shapes and axes.
+func constants(v *ir.Value, into map[*ir.Value]bool) {
+	if v == nil {
+		return
+	}
+	if t := v.Init(); t != nil {
+		if t.DType() != ir.Int64 {
+			into[v] = true
+		}
+		return
+	}
+	if p := v.Producer(); p != nil {
+		for _, x := range p.Inputs() {
+			constants(x, into)
+		}
+	}
+}

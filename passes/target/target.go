@@ -1,0 +1,61 @@
+// Package target knows what runs a quantized model: where activations are quantized, in which types weights and biases are written,
+// and what the written model must prove before it is handed out.
+//
+// A target is a row of Targets. Place computes where activation quantizers stand, before training, so that training sees what will
+// run; Emit writes the trained codes into standard ONNX in QDQ form; CheckAccumulators and Verify examine the result; the functions
+// of size.go tell beforehand how many bytes a weight will take.
+package target
+
+import (
+	"fmt"
+	"strings"
+
+	"mqatc/onnx/ir"
+	"mqatc/passes/quant"
+)
+
+// Pass is the name recorded in the nodes made here.
+const Pass = "emit"
+
+// Target is one row of the table.
+type Target struct {
+	Name string
+	Doc  string
+	// Activation is the element type of quantized activations, ir.Undefined where they stay float.
+	Activation ir.DType
+	// Layers are the operators whose inputs are quantized when their weight is.
+	Layers []string
+	// Outputs says that a Conv followed by other layers gets its output quantized too, so that it runs in integers.
+	Outputs bool
+	// Fused lists activation functions that run inside an integer Conv when the quantizer stands behind them.
+	Fused func(n *ir.Node) bool
+	// Widen says that weights under 8 bits are stored in their container and cast to int8 for layers that run in integers.
+	Widen bool
+	// Bytes says that every weight is stored as int8, whatever its width.
+	Bytes bool
+	// IntegerBias says that layers that run in integers get int32 biases at the accumulator's scale.
+	IntegerBias bool
+}
+
+// Targets is the table.
+var Targets = []Target{onnxruntime, weightOnly, tensorRT}
+
+// Find returns a row by name.
+func Find(name string) (Target, error) {
+	var names []string
+	for _, t := range Targets {
+		if t.Name == name {
+			return t, nil
+		}
+		names = append(names, t.Name)
+	}
+	return Target{}, fmt.Errorf("unknown target %q: one of %s", name, strings.Join(names, ", "))
+}
+
+// Container is the element type a weight of a width is stored in.
+func (t Target) Container(bits int) ir.DType {
+	if t.Bytes {
+		return ir.Int8
+	}
+	return quant.Container(bits)
+}
