@@ -9,22 +9,18 @@ import (
 )
 
 // arrOps are the evaluator's operators that are neither elementwise nor reductions.
-var arrOps map[string]func(e *evaluator, n *ir.Node, in []*arr) ([]*arr, error)
-
-func init() {
-	arrOps = map[string]func(e *evaluator, n *ir.Node, in []*arr) ([]*arr, error){
-		"Constant": evalConstant, "Shape": evalShape, "Size": evalShape, "Reshape": evalReshape, "Flatten": evalReshape,
-		"Squeeze": evalReshape, "Unsqueeze": evalReshape, "Transpose": evalTranspose, "Concat": evalConcat, "Split": evalSplit,
-		"Slice": evalSlice, "Pad": evalPad, "Expand": evalExpand, "Tile": evalTile, "DepthToSpace": evalReshape,
-		"SpaceToDepth": evalReshape, "Trilu": evalTrilu, "Where": evalWhere, "Clip": evalClip, "NonZero": evalNonZero,
-		"Gather": evalGather, "GatherElements": evalGatherElements, "GatherND": evalGatherND, "ScatterElements": evalScatterElements,
-		"ScatterND": evalScatterND, "TopK": evalTopK, "CumSum": evalCumSum, "Resize": evalResize,
-		"QuantizeLinear": evalQuantize, "DequantizeLinear": evalQuantize,
-		"Softmax": evalSoftmax, "LogSoftmax": evalSoftmax, "BatchNormalization": evalNorm, "InstanceNormalization": evalNorm,
-		"LayerNormalization": evalNorm, "GroupNormalization": evalNorm, "LpNormalization": evalLpNorm,
-		"Conv": evalConv, "ConvTranspose": evalConvTranspose, "AveragePool": evalPool, "MaxPool": evalPool,
-		"MatMul": evalMatMul, "Gemm": evalGemm, "Einsum": evalEinsum,
-	}
+var arrOps = map[string]func(e *evaluator, n *ir.Node, in []*arr) ([]*arr, error){
+	"Constant": evalConstant, "Shape": evalShape, "Size": evalShape, "Reshape": evalReshape, "Flatten": evalReshape,
+	"Squeeze": evalReshape, "Unsqueeze": evalReshape, "Transpose": evalTranspose, "Concat": evalConcat, "Split": evalSplit,
+	"Slice": evalSlice, "Pad": evalPad, "Expand": evalExpand, "Tile": evalTile, "DepthToSpace": evalReshape,
+	"SpaceToDepth": evalReshape, "Trilu": evalTrilu, "Where": evalWhere, "Clip": evalClip, "NonZero": evalNonZero,
+	"Gather": evalGather, "GatherElements": evalGatherElements, "GatherND": evalGatherND, "ScatterElements": evalScatterElements,
+	"ScatterND": evalScatterND, "TopK": evalTopK, "CumSum": evalCumSum, "Resize": evalResize,
+	"QuantizeLinear": evalQuantize, "DequantizeLinear": evalQuantize,
+	"Softmax": evalSoftmax, "LogSoftmax": evalSoftmax, "BatchNormalization": evalNorm, "InstanceNormalization": evalNorm,
+	"LayerNormalization": evalNorm, "GroupNormalization": evalNorm, "LpNormalization": evalLpNorm,
+	"Conv": evalConv, "ConvTranspose": evalConvTranspose, "AveragePool": evalPool, "MaxPool": evalPool,
+	"MatMul": evalMatMul, "Gemm": evalGemm, "Einsum": evalEinsum,
 }
 
 func evalConstant(_ *evaluator, n *ir.Node, _ []*arr) ([]*arr, error) {
