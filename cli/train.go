@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/urfave/cli/v2"
+
+	"mqatc/compiler/fit"
+	"mqatc/compiler/problem"
+	"mqatc/compiler/rundir"
+	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
+	"mqatc/onnx/op"
+	"mqatc/passes/step"
+	"mqatc/runtime/ort"
+	"mqatc/runtime/task"
+	"mqatc/runtime/train"
+)
+
+func trainCommand() *cli.Command {
+	return &cli.Command{
+		Name: "train", Usage: "train or fine-tune a network in full precision", ArgsUsage: "MODEL",
+		Description: "DIR is a BOP dataset for pose tasks, else a folder of images; cubesat:IMAGES[:SEED] renders the cube satellite in memory.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "data", Usage: "training data", Required: true},
+			&cli.StringFlag{Name: "eval-data", Usage: "data for the results; every tenth training image where it is not given"},
+			&cli.StringFlag{Name: "o", Usage: "output folder", Required: true},
+			&cli.StringFlag{Name: "task", Usage: "what the network eats and is for: a name or FILE.yaml"},
+			&cli.Float64Flag{Name: "epochs", Value: 10, Usage: "passes over the training data"},
+			&cli.IntFlag{Name: "batch", Value: 32, Usage: "images in a step"},
+			&cli.Float64Flag{Name: "lr", Value: 0.01, Usage: "base learning rate"},
+			&cli.StringFlag{Name: "schedule", Value: "cosine:0.02", Usage: "constant, cosine:WARMUP or decay:F1,F2,..."},
+			&cli.StringFlag{Name: "optimizer", Value: "nesterov", Usage: "sgd, nesterov, adam or adamw"},
+			&cli.Float64Flag{Name: "momentum", Value: 0.9},
+			&cli.Float64Flag{Name: "weight-decay", Value: 1e-4},
+			&cli.Float64Flag{Name: "clip-norm", Value: 5, Usage: "largest norm of all gradients together"},
+			&cli.BoolFlag{Name: "resume", Usage: "go on with the run in the output folder"},
+			seedFlag, threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
+		},
+		Action: func(c *cli.Context) error {
+			path, err := oneArg(c, "model")
+			if err != nil {
+				return err
+			}
+			if err := openRuntime(c); err != nil {
+				return err
+			}
+			return trainModel(c, path)
+		},
+	}
+}
+
+// trained is what `train` prints and keeps as train.json.
+type trained struct {
+	Steps    int     `json:"steps"`
+	Seconds  float64 `json:"seconds"`
+	LossFrom float64 `json:"loss_from"`
+	LossTo   float64 `json:"loss_to"`
+	Metric   string  `json:"metric"`
+	Value    float64 `json:"value"`
+	Detail   any     `json:"detail"`
+}
+
+func trainModel(c *cli.Context, path string) error {
+	out := c.String("o")
+	m, raw, err := readModel(c, path)
+	if err != nil {
+		return err
+	}
+	spec, err := taskOf(c, m)
+	if err != nil {
+		return err
+	}
+	prob, err := openProblem(c, m, spec)
+	if err != nil {
+		return err
+	}
+	defer prob.Close()
+	id := rundir.Identity{"command": "train", "input": raw, "runtime": libraryID()}
+	for _, f := range []string{"data", "eval-data", "task", "epochs", "batch", "lr", "schedule", "optimizer", "momentum", "weight-decay", "clip-norm", "seed"} {
+		id[f] = fmt.Sprint(c.Value(f))
+	}
+	d, resumed, err := rundir.Open(out, id, rundir.Options{Resume: c.Bool("resume")})
+	if err != nil {
+		return withHint(fmt.Errorf("train: %w", err), "name an empty folder with -o, or add --resume to go on with the run in it")
+	}
+	defer d.Close()
+	rate, err := train.ParseSchedule(c.String("schedule"), c.Float64("lr"))
+	if err != nil {
+		return usageError(err)
+	}
+	checkpoint, err := d.File("train")
+	if err != nil {
+		return err
+	}
+	p := newProgress(c.App.ErrWriter)
+	defer p.Close()
+	desc := prob.Describe()
+	if resumed {
+		p.Line("going on with the run in %s", out)
+	}
+	p.Line("train on %d images, task %s, loss %s; input %s", desc.Train, desc.Task, desc.Loss, desc.Preproc)
+	start := time.Now()
+	batch := c.Int("batch")
+	steps := max(1, int(c.Float64("epochs")*float64(train.StepsPerEpoch(desc.Train, batch))+0.5))
+	res, err := fit.Run(c.Context, fit.Options{
+		Model: m, Problem: prob, Params: step.Trainable(m), Rate: rate, Steps: steps, Batch: batch, Seed: c.Uint64("seed"), Threads: c.Int("threads"),
+		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
+			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm"))},
+		Path: checkpoint, Key: "train",
+		Progress: func(g train.Progress) {
+			p.Update("train", g.Step, g.Steps, fmt.Sprintf("loss %.4f  lr %.2g  %.0f images/s", g.Mean, g.Rate, g.ImagesPerSecond))
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("train: %w", err)
+	}
+	t, err := fit.Put(m, res.Values)
+	if err != nil {
+		return err
+	}
+	if err := spec.Keep(t); err != nil {
+		return err
+	}
+	if _, err := format.Save(t, filepath.Join(out, "model.onnx"), format.SaveOptions{}); err != nil {
+		return err
+	}
+	score, err := measure(c.Context, prob, t, problem.Eval, p)
+	if err != nil {
+		return err
+	}
+	doc := trained{Steps: steps, Seconds: time.Since(start).Seconds(), LossFrom: res.LossFrom, LossTo: res.LossTo,
+		Metric: score.Name, Value: score.Main, Detail: score.Detail}
+	if err := writeJSON(filepath.Join(out, "train.json"), doc); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, doc)
+	}
+	p.Line("%d steps in %.0f s, loss %.4f -> %.4f, %s %.4f on %d images; %s", steps, doc.Seconds, res.LossFrom, res.LossTo, score.Name,
+		score.Main, score.Images, filepath.Join(out, "model.onnx"))
+	return nil
+}
+
+// readModel loads a model for commands that take it as it is, at opset 17 at least, with shapes, and the SHA-256 of the file.
+func readModel(c *cli.Context, path string) (*ir.Model, string, error) {
+	shapes, err := inputShapes(c)
+	if err != nil {
+		return nil, "", err
+	}
+	m, err := format.Load(path)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := format.Upgrade(m, 17); err != nil {
+		return nil, "", err
+	}
+	if err := op.InferModel(m, shapes); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", path, err)
+	}
+	sum, err := fileSHA256(path)
+	return m, sum, err
+}
+
+// taskOf is the task of --task or, where it is not given, the one that the model keeps.
+func taskOf(c *cli.Context, m *ir.Model) (task.Task, error) {
+	if c.String("task") == "" {
+		t, ok, err := task.Of(m)
+		if err != nil {
+			return t, err
+		}
+		if ok {
+			return t, nil
+		}
+		fmt.Fprintln(c.App.ErrWriter, "no --task: the network is fed RGB divided by 255, stretched to its input")
+	}
+	t, err := task.Lookup(c.String("task"))
+	if err != nil {
+		return t, usageError(err)
+	}
+	return t, nil
+}
+
+// openProblem ties a model to --data and --eval-data.
+func openProblem(c *cli.Context, m *ir.Model, t task.Task) (problem.Problem, error) {
+	o := problem.Options{Task: t, Seed: c.Uint64("seed"), Threads: c.Int("threads")}
+	size := 0
+	for _, v := range m.Graph.Inputs() {
+		if s := v.Shape(); len(s) == 4 && s[2].Known() && !v.IsInitializer() {
+			size = int(s[2].Size)
+		}
+	}
+	o, err := withData(o, c.String("data"), c.String("eval-data"), size, c.App.ErrWriter)
+	if err != nil {
+		return nil, err
+	}
+	p, err := problem.Open(m, o)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, withHint(fmt.Errorf("data: %w", err), "name a folder that exists with --data")
+	}
+	if err != nil {
+		return nil, withHint(fmt.Errorf("data: %w", err), "--data takes a folder of JPEG or PNG images, or a BOP dataset for pose tasks")
+	}
+	return p, nil
+}
+
+// measure runs a model over part of a problem's data.
+func measure(ctx context.Context, prob problem.Problem, m *ir.Model, part problem.Part, p *progress) (*scoreResult, error) {
+	run, done, err := problem.Runner(m, ort.SessionOptions{})
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return prob.Score(ctx, part, run, func(n, total int) { p.Update("measure", n, total, "") })
+}
+
+func writeJSON(path string, v any) error {
+	f, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	if err := printJSON(io.Writer(f), v); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}

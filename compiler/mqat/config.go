@@ -1,0 +1,84 @@
+package mqat
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Config says how a network is quantized; the zero value of a field means the default in brackets.
+type Config struct {
+	Method      string         // mqat, uniform, hawq or ptq [mqat]
+	Quantizer   string         // a trained row of passes/quant [lsq]
+	Bits        []int          // widths to choose from [2, 4, 8]
+	Compress    float64        // ratio before/after that must be reached
+	Basis       string         // achieved, nominal or file [achieved]
+	Budget      int64          // bytes of payload instead of Compress, where above 0
+	Assign      map[string]int // widths given by hand, by module name or role
+	Activations int            // 8 or 0 for none
+	PerTensor   bool
+	Target      string  // row of passes/target [onnxruntime]
+	Probe       bool    // run 2-bit probes
+	Epochs      float64 // of a stage
+	Steps       int     // most optimizer steps of a stage; 0 means no bound
+	Batch       int     // [8]
+	LR          float64
+	Optimizer   string  // row of passes/step [adam]
+	ClipNorm    float64 // [5]
+	Probes      int     // Hessian probes at most [64]
+	Data        string  // sensitivity: "" measures the Hessian, "weights" takes lambda = 1
+	Seed        uint64
+	Threads     int
+}
+
+// Methods that Config knows.
+var Methods = []string{"mqat", "uniform", "hawq", "ptq"}
+
+// withDefaults fills in and checks.
+func (c Config) withDefaults() (Config, error) {
+	set := func(s *string, d string) {
+		if *s == "" {
+			*s = d
+		}
+	}
+	set(&c.Method, "mqat")
+	set(&c.Quantizer, "lsq")
+	set(&c.Basis, "achieved")
+	set(&c.Target, "onnxruntime")
+	set(&c.Optimizer, "adam")
+	if len(c.Bits) == 0 {
+		c.Bits = []int{2, 4, 8}
+	}
+	c.Bits = append([]int(nil), c.Bits...)
+	slices.Sort(c.Bits)
+	c.Bits = slices.Compact(c.Bits)
+	for _, b := range c.Bits {
+		if b < 1 || b > 8 {
+			return c, fmt.Errorf("width %d is not in 1..8", b)
+		}
+	}
+	if !slices.Contains(Methods, c.Method) {
+		return c, fmt.Errorf("unknown method %q: one of %v", c.Method, Methods)
+	}
+	if c.Compress == 0 && c.Budget == 0 {
+		c.Compress = 4
+	}
+	if c.Budget == 0 && !(c.Compress >= 1 && c.Compress <= 1000) {
+		return c, fmt.Errorf("compression %g is not in 1..1000", c.Compress)
+	}
+	if c.Activations != 0 && c.Activations != 8 {
+		return c, fmt.Errorf("activations of %d bits: 8 or none", c.Activations)
+	}
+	if c.Batch == 0 {
+		c.Batch = 8
+	}
+	if c.ClipNorm == 0 {
+		c.ClipNorm = 5
+	}
+	if c.Probes == 0 {
+		c.Probes = 64
+	}
+	if c.Epochs < 0 || c.Batch < 1 || c.LR < 0 || c.Steps < 0 {
+		return c, fmt.Errorf("epochs %g, batch %d, learning rate %g, steps %d: none may be negative", c.Epochs, c.Batch, c.LR, c.Steps)
+	}
+	return c, nil
+}

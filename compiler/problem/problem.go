@@ -1,0 +1,127 @@
+// Package problem ties a network to data: what it is trained on, by which loss, and how it is measured.
+package problem
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+
+	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
+	"mqatc/runtime/data/bop"
+	"mqatc/runtime/ort"
+	"mqatc/runtime/task"
+	"mqatc/runtime/task/prep"
+	"mqatc/runtime/task/score"
+	"mqatc/runtime/train"
+)
+
+// Problem is a network's task on a data set. Its methods may be called from one goroutine at a time, Source's from several.
+type Problem interface {
+	// Source makes training samples: the network's input and the loss's targets.
+	Source() train.Source
+	// Loss is the loss graph, named after the network's outputs and the targets.
+	Loss() *ir.Model
+	// Feeds are the loss's inputs that follow the step, such as an annealed constant; none where it returns nil.
+	Feeds(step, steps int) (train.Feeds, error)
+	// Calibration are up to n network inputs of batch 1 out of the training data.
+	Calibration(n int) ([]train.Feeds, error)
+	// Score measures a network, run by run, on part of the data.
+	Score(ctx context.Context, part Part, run score.Runner, progress func(done, total int)) (*score.Score, error)
+	// Describe says what there is.
+	Describe() Description
+	// Close frees what the problem holds.
+	Close() error
+}
+
+// Part of the data that a network is measured on.
+type Part int
+
+// Held is what decisions are made on, Eval what results are reported on; they are the same where no evaluation data is given.
+const (
+	Held Part = iota
+	Eval
+)
+
+// Description is for reports.
+type Description struct {
+	Task, Loss, Metric string
+	Train, Held, Eval  int
+	HeldOut            string // how the held-out data was chosen
+	Preproc            string
+	Input              *prep.Input
+	Labels             bool // the loss uses labels, so that a network can get better than the float one
+}
+
+// Options of Open.
+type Options struct {
+	Task    task.Task
+	Data    string // folder of training data
+	Eval    string // folder of evaluation data; "" holds out every tenth training image
+	Seed    uint64
+	Threads int
+	// Limit bounds the number of training and of evaluation images; 0 takes all.
+	Limit int
+	// TrainSource and EvalSource are data in memory instead of folders.
+	TrainSource, EvalSource bop.Source
+}
+
+// Open makes the problem of a network. Data in a folder is a BOP data set for pose tasks, else images; a folder with both
+// train2017-like images and no labels serves every task that needs images alone.
+func Open(m *ir.Model, o Options) (Problem, error) {
+	in, err := prep.Fit(o.Task.Prep, m.Graph.Inputs())
+	if err != nil {
+		return nil, err
+	}
+	if o.Data == "" && o.TrainSource == nil {
+		return nil, fmt.Errorf("no data: name a folder with --data DIR")
+	}
+	for _, dir := range []string{o.Data, o.Eval} {
+		if dir == "" {
+			continue
+		}
+		if _, err := os.Stat(dir); err != nil {
+			return nil, err
+		}
+	}
+	if o.Task.Loss == task.LossWDR {
+		return openPose(m, in, o)
+	}
+	return openDistill(m, in, o)
+}
+
+// describeInput says what a network eats, in a line.
+func describeInput(in *prep.Input) string {
+	return fmt.Sprintf("%s %dx%d %s, (v*%.6g - %v) / %v", in.Fit, in.Width, in.Height, in.Order, in.Scale, in.Mean, in.Std)
+}
+
+// workers is how many images are measured side by side.
+func workers(threads int) int {
+	if threads > 0 {
+		return threads
+	}
+	return runtime.NumCPU()
+}
+
+// Runner makes a network ready to be measured: one thread in a session that may be used from several goroutines.
+func Runner(m *ir.Model, opts ort.SessionOptions) (score.Runner, func() error, error) {
+	raw, err := format.Marshal(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts.Threads, opts.NoSpin = 1, true
+	s, err := ort.NewSession(raw, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	run := func(feeds map[string]*ir.Tensor) (map[string]*ir.Tensor, error) { return s.Run(feeds, nil) }
+	return run, s.Close, nil
+}
+
+func limited(idx []int, n int) []int {
+	if n > 0 && len(idx) > n {
+		return idx[:n]
+	}
+	return idx
+}
