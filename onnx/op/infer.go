@@ -30,11 +30,16 @@ func ConstFloats(v *ir.Value) ([]float64, bool) {
 	return p.floats()
 }
 
-// ClearTypes forgets the types of all node outputs of g and its subgraphs, so that they can be inferred anew.
+// ClearTypes forgets the types of all node outputs of g and its subgraphs, so that they can be inferred anew. Outputs of operators
+// without a row lose their sizes only.
 func ClearTypes(g *ir.Graph) {
 	for n := g.First(); n != nil; n = n.Next() {
+		inferable := Lookup(n.Domain, n.Op) != nil
 		for _, o := range n.Outputs() {
-			o.Type = ir.Type{}
+			if inferable {
+				o.Type = ir.Type{}
+			}
+			o.Type.Shape = nil
 		}
 		for _, s := range n.Subgraphs() {
 			ClearTypes(s)

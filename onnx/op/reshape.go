@@ -58,12 +58,7 @@ func reshaped(in ir.Shape, target []num, allowZero bool) (ir.Shape, error) {
 	if in == nil {
 		return dims(out), nil
 	}
-	total, rest := splitProduct(in, copied), known(1)
-	for i, x := range out {
-		if i != free && !copied[i] {
-			rest = mul(rest, x)
-		}
-	}
+	total, rest := cancel(in, out, copied, free)
 	if free < 0 {
 		if a, ok := total.value(); ok {
 			if b, ok := rest.value(); ok && a != b {
@@ -80,16 +75,35 @@ func reshaped(in ir.Shape, target []num, allowZero bool) (ir.Shape, error) {
 	return dims(out), nil
 }
 
-// splitProduct multiplies the dimensions of in that are not copied to the same place of the result.
-func splitProduct(in ir.Shape, copied []bool) num {
-	p := known(1)
-	for i, d := range in {
-		if i < len(copied) && copied[i] {
+// cancel multiplies the dimensions of in, and those of out but for the free one, leaving out what stands on both sides: copied
+// dimensions and equal symbols.
+func cancel(in ir.Shape, out []num, copied []bool, free int) (total, rest num) {
+	gone := append(make([]bool, 0, len(in)), copied[:min(len(copied), len(in))]...)
+	gone = append(gone, make([]bool, len(in)-len(gone))...)
+	total, rest = known(1), known(1)
+	for i, x := range out {
+		if i == free || copied[i] {
 			continue
 		}
-		p = mul(p, fromDim(d))
+		at := -1
+		for k, d := range in {
+			if !gone[k] && x.k > 0 && fromDim(d) == x {
+				at = k
+				break
+			}
+		}
+		if at >= 0 {
+			gone[at] = true
+			continue
+		}
+		rest = mul(rest, x)
 	}
-	return p
+	for k, d := range in {
+		if !gone[k] {
+			total = mul(total, fromDim(d))
+		}
+	}
+	return total, rest
 }
 
 // quotient is the exact quotient of two sizes as far as it can be told.
