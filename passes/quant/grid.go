@@ -121,16 +121,17 @@ func Container(bits int) ir.DType {
 	return ir.Int8
 }
 
-// Uniform rewrites the codes of a codebook as integers of one uniform grid when all of them fit the container of bits: powers of
+// uniform rewrites the codes of a codebook as integers of one uniform grid when all of them fit the container of bits: powers of
 // two at 2 and 3 bits do.
 func (g Grid) uniform(bits int) (Grid, bool) {
 	if g.Levels == nil {
 		return g, true
 	}
 	smallest := g.Levels[len(g.Levels)/2+1]
-	hi := int(g.Max() / smallest)
-	if hi > 1<<(Container(bits).Bits()-1)-1 {
+	ratio := g.Max() / smallest
+	if ratio > float32(int(1)<<(Container(bits).Bits()-1)-1) {
 		return g, false
 	}
+	hi := int(ratio)
 	return Grid{Lo: -hi, Hi: hi}, true
 }

@@ -37,8 +37,9 @@ type Inserted struct {
 
 // Report lists what Insert did, weights in graph order. It is plain data and may be stored as JSON.
 type Report struct {
-	Weights     []Inserted  `json:"weights"`
-	Activations []Quantized `json:"activations,omitempty"`
+	Weights     []Inserted     `json:"weights"`
+	Activations []Quantized    `json:"activations,omitempty"`
+	Biases      []InsertedBias `json:"biases,omitempty"`
 }
 
 // Insert puts fake quantization into m, which must have inferred shapes and opset 13 at least. Every reader of a weight, wherever it
@@ -82,6 +83,9 @@ func Insert(m *ir.Model, spec Spec) (*Report, error) {
 	if spec.Activations != nil {
 		var err error
 		if r.Activations, err = insertActivations(m.Graph, spec.Activations, spec.Ranges); err != nil {
+			return nil, fmt.Errorf("quant: %w", err)
+		}
+		if r.Biases, err = insertBiases(m.Graph, spec.Activations, r.Weights); err != nil {
 			return nil, fmt.Errorf("quant: %w", err)
 		}
 	}

@@ -28,7 +28,7 @@ type EmittedWeight struct {
 	Bits  int      `json:"bits"`
 	Type  ir.DType `json:"type"`
 	Axis  int      `json:"axis"`  // of the scales; -1 for one scale
-	Bytes int64    `json:"bytes"` // elements and scales, biases not included
+	Bytes int64    `json:"bytes"` // elements and scales; neither biases nor the shared levels of a codebook
 }
 
 // IntegerLayer is a layer meant to run in integers.
@@ -54,7 +54,10 @@ func (t Target) Emit(m *ir.Model, r *quant.Report, codes []*quant.Codes, pl *qua
 	if err != nil {
 		return nil, fmt.Errorf("emit: %w", err)
 	}
-	e := &emitter{t: t, g: c.Graph, integer: map[*ir.Node]bool{}, out: &Emitted{Model: c}}
+	e := &emitter{t: t, g: c.Graph, integer: map[*ir.Node]bool{}, biases: map[string]string{}, out: &Emitted{Model: c}}
+	for _, b := range r.Biases {
+		e.biases[b.Layer] = b.Bias
+	}
 	e.b = ir.NewBuilder(c.Graph, Pass, nil)
 	if pl != nil {
 		if err := e.markInteger(pl); err != nil {
@@ -80,7 +83,8 @@ type emitter struct {
 	g       *ir.Graph
 	b       *ir.Builder
 	integer map[*ir.Node]bool
-	needs   int64 // opset
+	biases  map[string]string // rounded bias by the layer's first output
+	needs   int64             // opset
 	out     *Emitted
 }
 
@@ -120,7 +124,7 @@ func (e *emitter) weight(ins quant.Inserted, c *quant.Codes) error {
 		widen = widen || e.integer[u.Node]
 	}
 	e.b.Before, e.b.Site = e.g.First(), ins.Name
-	x, size, err := e.stored(c, widen)
+	x, size, err := e.stored(c, widen, e.t.folds(uses))
 	if err != nil {
 		return err
 	}
@@ -139,7 +143,7 @@ func (e *emitter) weight(ins quant.Inserted, c *quant.Codes) error {
 }
 
 // stored adds the codes and what turns them into floats again.
-func (e *emitter) stored(c *quant.Codes, widen bool) (*ir.Value, EmittedWeight, error) {
+func (e *emitter) stored(c *quant.Codes, widen, fold bool) (*ir.Value, EmittedWeight, error) {
 	w := EmittedWeight{Name: c.Name, Bits: c.Bits, Axis: c.Axis}
 	q, scale, ok := c.Integers()
 	if !ok {
@@ -157,12 +161,16 @@ func (e *emitter) stored(c *quant.Codes, widen bool) (*ir.Value, EmittedWeight, 
 	if err != nil {
 		return nil, w, err
 	}
+	w.Bytes = int64(len(t.Raw())) + 4*int64(len(scale))
+	e.need(w.Type)
+	if fold && !widen {
+		x, err = e.multiply(x, scale, c)
+		return x, w, err
+	}
 	s, err := e.scale(scale, c.Axis)
 	if err != nil {
 		return nil, w, err
 	}
-	w.Bytes = int64(len(t.Raw())) + 4*int64(len(scale))
-	e.need(w.Type)
 	if widen && e.t.Widen && w.Type != ir.Int8 {
 		x = e.b.Op("Cast", []*ir.Value{x}, ir.AInt("to", int64(ir.Int8)))
 	}
@@ -210,20 +218,38 @@ func (e *emitter) lookup(c *quant.Codes, w EmittedWeight) (*ir.Value, EmittedWei
 	if err != nil {
 		return nil, w, err
 	}
-	dims := make([]int64, len(c.Dims))
-	for i := range dims {
-		dims[i] = 1
-	}
-	if c.Axis >= 0 {
-		dims[c.Axis] = int64(len(c.Scale))
-	}
-	w.Bytes = int64(len(t.Raw())) + 4*int64(len(c.Scale)+len(c.Grid.Levels))
+	w.Bytes = int64(len(t.Raw())) + 4*int64(len(c.Scale))
 	e.need(w.Type)
 	levels := e.b.Floats(append([]float32(nil), c.Grid.Levels...), int64(len(c.Grid.Levels)))
 	x = e.b.Op("Cast", []*ir.Value{x}, ir.AInt("to", int64(ir.Int32)))
-	x = e.b.Op("Gather", []*ir.Value{levels, x})
-	x = e.b.Op("Mul", []*ir.Value{x, e.b.Floats(append([]float32(nil), c.Scale...), dims...)})
-	return x, w, e.b.Err()
+	x, err = e.times(e.b.Op("Gather", []*ir.Value{levels, x}), c.Scale, c)
+	return x, w, err
+}
+
+// multiply adds Mul(Cast(codes), scale), which a runtime folds into float weights when it loads the model.
+func (e *emitter) multiply(x *ir.Value, scale []float32, c *quant.Codes) (*ir.Value, error) {
+	return e.times(e.b.Op("Cast", []*ir.Value{x}, ir.AInt("to", int64(ir.Float32))), scale, c)
+}
+
+// times adds Mul(x, scale) with the scales along the codes' axis; their shape has no leading ones.
+func (e *emitter) times(x *ir.Value, scale []float32, c *quant.Codes) (*ir.Value, error) {
+	var dims []int64
+	if c.Axis >= 0 {
+		dims = make([]int64, len(c.Dims)-c.Axis)
+		for i := range dims {
+			dims[i] = 1
+		}
+		dims[0] = int64(len(scale))
+	}
+	t, err := ir.FromFloat32s(append([]float32(nil), scale...), dims...)
+	if err != nil {
+		return nil, err
+	}
+	s, err := e.g.AddInitializer(e.g.FreshName(e.b.Site+"_scale"), t)
+	if err != nil {
+		return nil, err
+	}
+	return e.b.Op("Mul", []*ir.Value{x, s}), e.b.Err()
 }
 
 // need raises the opset to what an element type needs: int4 and uint4 21, int2 and uint2 25 (ONNX, DequantizeLinear and Cast).

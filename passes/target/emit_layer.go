@@ -126,7 +126,7 @@ func (e *emitter) bias(n *ir.Node, l *integerLayer) error {
 	if err != nil || b == nil {
 		return err
 	}
-	bv := n.Input(2)
+	bv := e.biasOf(n)
 	scale := make([]float32, len(l.scales))
 	for c, s := range l.scales {
 		scale[c] = l.xScale * s
@@ -134,8 +134,8 @@ func (e *emitter) bias(n *ir.Node, l *integerLayer) error {
 	q := make([]int32, len(b))
 	for c, x := range b {
 		s := scale[min(c, len(scale)-1)]
-		v := math.RoundToEven(float64(x) / float64(s))
-		if !(math.Abs(v) <= maxBias) {
+		v := math.RoundToEven(float64(x / s)) // in float32, as the fake-quantized model rounds it
+		if !(math.Abs(v) <= 2*maxBias-1) {
 			return fmt.Errorf("channel %d: %g at scale %g does not fit int32", c, x, s)
 		}
 		q[c] = int32(v)
@@ -161,8 +161,14 @@ func (e *emitter) bias(n *ir.Node, l *integerLayer) error {
 	if err := e.b.Err(); err != nil {
 		return err
 	}
+	rounded := n.Input(2).Producer()
 	if err := e.g.SetInput(n, 2, out); err != nil {
 		return err
+	}
+	if rounded != nil {
+		if err := removeDead(e.g, rounded); err != nil {
+			return err
+		}
 	}
 	if !bv.Used() && !bv.IsInput() {
 		stored := bv.Name()
@@ -174,10 +180,18 @@ func (e *emitter) bias(n *ir.Node, l *integerLayer) error {
 	return nil
 }
 
+// biasOf is the float bias of a layer meant to run in integers, behind its rounding.
+func (e *emitter) biasOf(n *ir.Node) *ir.Value {
+	if name, ok := e.biases[n.Output(0).Name()]; ok {
+		return e.g.Value(name)
+	}
+	return n.Input(2)
+}
+
 // roundable returns the biases of a layer that takes them as integers, nil where the runtime computes it in float.
 func (e *emitter) roundable(n *ir.Node, l *integerLayer) ([]float32, error) {
-	bv := n.Input(2)
-	if !e.t.IntegerBias || bv == nil || n.Is("Gemm") && n.Float("beta", 1) != 1 {
+	bv := e.biasOf(n)
+	if !e.t.IntegerBias || bv == nil {
 		return nil, nil
 	}
 	b, err := constFloats(bv)

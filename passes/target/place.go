@@ -163,6 +163,45 @@ var moves = map[string]bool{
 	"Split": true, "Identity": true, "Concat": true, "DepthToSpace": true, "SpaceToDepth": true, "Expand": true, "Tile": true,
 }
 
+// oneSign reports whether all inputs of n are known to be positive or none is. Joining both kinds would give a Relu a zero point
+// other than 0, behind which no convolution runs in integers.
+func (p *placer) oneSign(n *ir.Node) bool {
+	positive, total := 0, 0
+	for _, v := range n.Inputs() {
+		if v == nil || v.Init() != nil {
+			continue
+		}
+		total++
+		if p.positive(v, 0) {
+			positive++
+		}
+	}
+	return positive == 0 || positive == total
+}
+
+// positive reports whether v holds no negative element, by the operators that make it.
+func (p *placer) positive(v *ir.Value, depth int) bool {
+	n := v.Producer()
+	if n == nil || n.Domain != "" || depth > 32 {
+		return false
+	}
+	switch {
+	case clipsAtZero(n), n.Is("Sigmoid"), n.Is("HardSigmoid"), n.Is("Softmax"):
+		return true
+	case moves[n.Op], n.Is("AveragePool"), n.Is("GlobalAveragePool"), n.Is("Resize"), n.Is("Add"), n.Is("Mul"):
+		for i, x := range n.Inputs() {
+			if x == nil || x.DType() != ir.Float32 || (i > 0 && (n.Is("Resize") || n.Is("Expand"))) {
+				continue
+			}
+			if !p.positive(x, depth+1) {
+				return false
+			}
+		}
+		return n.Str("mode", "nearest") != "cubic"
+	}
+	return false
+}
+
 // movement links the values on both sides of data movement and returns one value that stands for each linked set.
 func (p *placer) movement() func(*ir.Value) *ir.Value {
 	up := map[*ir.Value]*ir.Value{}
@@ -188,6 +227,9 @@ func (p *placer) movement() func(*ir.Value) *ir.Value {
 			}
 		}
 		if n.Is("Concat") {
+			if !p.oneSign(n) {
+				continue
+			}
 			for _, v := range n.Inputs() {
 				if v != nil && v.Init() == nil {
 					join(v)

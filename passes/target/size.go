@@ -19,8 +19,9 @@ type Weight struct {
 	Integer   bool   // the layer is placed to run in integers
 }
 
-// PayloadBytes is what Emit writes for w: codes in their container, scales (and levels of a codebook), and the bias in float32, or
-// in int32 with a scale of its own. An error when the width is not one of the quantizer's.
+// PayloadBytes is what Emit writes for w: codes in their container, scales, and the bias in float32, or in int32 with a scale of its
+// own; not the levels of a codebook, which all its weights of one width share (4 bytes each). An error when the width is not one of
+// the quantizer's.
 func (t Target) PayloadBytes(w Weight) (int64, error) {
 	n, err := ir.NumElements(w.Dims)
 	if err != nil {
@@ -49,10 +50,10 @@ func (t Target) PayloadBytes(w Weight) (int64, error) {
 		channels = w.Dims[w.Axis]
 	}
 	c := quant.Codes{Bits: w.Bits, Grid: g}
-	container, levels := t.Container(w.Bits), int64(0)
+	container := t.Container(w.Bits)
 	if _, _, uniform := c.Integers(); !uniform {
-		container, levels = ir.Uint8, int64(len(g.Levels))
-		if levels <= 16 {
+		container = ir.Uint8
+		if len(g.Levels) <= 16 {
 			container = ir.Uint4
 		}
 	}
@@ -60,7 +61,7 @@ func (t Target) PayloadBytes(w Weight) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	total := codes + 4*(channels+levels+w.Biases)
+	total := codes + 4*(channels+w.Biases)
 	if w.Integer && t.IntegerBias && w.Biases > 0 {
 		total += 4 * channels
 	}

@@ -8,6 +8,7 @@ package target
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"mqatc/onnx/ir"
@@ -33,6 +34,9 @@ type Target struct {
 	Widen bool
 	// Bytes says that every weight is stored as int8, whatever its width.
 	Bytes bool
+	// Fold says that codes which only these operators read, in float, are written as Mul(Cast(codes), scale) instead of
+	// DequantizeLinear.
+	Fold []string
 	// IntegerBias says that layers that run in integers get int32 biases at the accumulator's scale.
 	IntegerBias bool
 }
@@ -58,4 +62,14 @@ func (t Target) Container(bits int) ir.DType {
 		return ir.Int8
 	}
 	return quant.Container(bits)
+}
+
+// folds reports whether all readers are among those of Fold.
+func (t Target) folds(uses []ir.Use) bool {
+	for _, u := range uses {
+		if !slices.Contains(t.Fold, u.Node.Op) {
+			return false
+		}
+	}
+	return len(t.Fold) > 0
 }
