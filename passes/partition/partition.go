@@ -26,7 +26,7 @@ type Module struct {
 	Name, Role   string
 	Params       int64 // elements of trained tensors, each counted once
 	Layers       int   // quantizable weights
-	MACs         int64 // multiply-accumulates at batch 1; 0 where shapes are not known
+	MACs         int64 // multiply-accumulates at batch 1; 0 where a shape is not known
 	Nodes        []*ir.Node
 	Weights      []weights.Param // every trained tensor that belongs to the module, biases and norms included
 	Initializers []*ir.Value     // the values of Weights
@@ -127,13 +127,19 @@ func assemble(g *ir.Graph, params []weights.Param, f *flow, label map[*ir.Node]s
 		}
 	}
 	owner := spread(g, f, label)
+	unknown := map[*Module]bool{}
 	for n := g.First(); n != nil; n = n.Next() {
 		if m := byLabel[owner[n]]; m != nil {
 			m.Nodes = append(m.Nodes, n)
-			m.MACs += macs(n)
+			k, ok := MACs(n)
+			m.MACs += k
+			unknown[m] = unknown[m] || !ok
 		}
 	}
 	for _, m := range p.Modules {
+		if unknown[m] {
+			m.MACs = 0
+		}
 		m.cuts(func(n *ir.Node) bool { return byLabel[owner[n]] == m }, f)
 	}
 	return p
@@ -198,59 +204,67 @@ func (m *Module) cuts(inside func(*ir.Node) bool, f *flow) {
 	}
 }
 
-// macs counts the multiply-accumulates of a node at batch 1, 0 where shapes are not known.
-func macs(n *ir.Node) int64 {
-	out := n.Output(0)
-	if out == nil {
-		return 0
+// MACs counts the multiply-accumulates of a node at batch 1: those of Conv, ConvTranspose, Gemm and MatMul, none for other
+// operators. It is not ok where a shape that it needs is not known.
+func MACs(n *ir.Node) (count int64, ok bool) {
+	if !(n.Is("Conv") || n.Is("ConvTranspose") || n.Is("Gemm") || n.Is("MatMul")) {
+		return 0, true
 	}
-	s := out.Shape()
-	per := int64(1)
-	for i, d := range s {
-		if i == 0 && len(s) > 1 {
-			continue
-		}
-		if !d.Known() {
-			return 0
-		}
-		per *= d.Size
+	out, x := n.Output(0), n.Input(0)
+	if out == nil || x == nil {
+		return 0, false
 	}
-	switch {
-	case n.Is("Conv"):
-		if w := n.Input(1); w != nil {
-			if d, ok := w.StaticDims(); ok && len(d) > 2 && len(s) > 2 {
-				k, err := ir.NumElements(d[1:])
-				if err == nil {
-					return per * k
-				}
-			}
-		}
-	case n.Is("ConvTranspose"):
-		x, w := n.Input(0), n.Input(1)
-		if x == nil || w == nil {
-			return 0
-		}
-		xs, ok1 := x.StaticDims()
-		d, ok2 := w.StaticDims()
-		if ok1 && ok2 && len(xs) > 2 {
-			a, err1 := ir.NumElements(xs[1:])
-			b, err2 := ir.NumElements(d[1:])
-			if err1 == nil && err2 == nil {
-				return a * b
-			}
-		}
-	case n.Is("Gemm"), n.Is("MatMul"):
-		if x := n.Input(0); x != nil && len(x.Shape()) > 0 {
-			k := x.Shape()[len(x.Shape())-1]
-			if n.Int("transA", 0) != 0 {
-				k = x.Shape()[0]
-			}
-			if k.Known() {
-				return per * k.Size
-			}
-		}
+	if n.Is("ConvTranspose") {
+		a, ok1 := perImage(x.Shape())
+		b, ok2 := weightSize(n.Input(1), 1)
+		return a * b, ok1 && ok2 && len(x.Shape()) > 2
 	}
-	return 0
+	per, ok := perImage(out.Shape())
+	if !ok {
+		return 0, false
+	}
+	if n.Is("Conv") {
+		k, ok := weightSize(n.Input(1), 1)
+		return per * k, ok
+	}
+	s := x.Shape()
+	if len(s) == 0 {
+		return 0, false
+	}
+	k := s[len(s)-1]
+	if n.Int("transA", 0) != 0 {
+		k = s[0]
+	}
+	return per * k.Size, k.Known()
+}
+
+// perImage multiplies the sizes behind the first, which counts as the batch.
+func perImage(s ir.Shape) (int64, bool) {
+	if !s.HasRank() {
+		return 0, false
+	}
+	if len(s) > 1 {
+		s = s[1:]
+	}
+	dims, ok := s.Static()
+	if !ok {
+		return 0, false
+	}
+	n, err := ir.NumElements(dims)
+	return n, err == nil
+}
+
+// weightSize multiplies the sizes of a weight from one dimension on.
+func weightSize(w *ir.Value, from int) (int64, bool) {
+	if w == nil {
+		return 0, false
+	}
+	d, ok := w.StaticDims()
+	if !ok || len(d) <= from {
+		return 0, false
+	}
+	n, err := ir.NumElements(d[from:])
+	return n, err == nil
 }
 
 func roleOf(label string) string {
