@@ -18,6 +18,10 @@ type Lab interface {
 	Float() Variant
 	// Quantize gives a module a width, without training. A module at 32 bits stays float.
 	Quantize(v Variant, module string, bits int) (Variant, error)
+	// Activate switches a module's activation quantizers on.
+	Activate(v Variant, module string) (Variant, error)
+	// Settle rounds what training would still have to round, so that the module is finished as it stands.
+	Settle(v Variant, module string) (Variant, error)
 	// Train trains what is not finished yet for a number of epochs; name identifies the training in the run directory.
 	Train(v Variant, name, module string, epochs float64) (Variant, TrainInfo, error)
 	// Score is the metric on held-out data, larger is better; name identifies the measurement.
@@ -160,6 +164,9 @@ func runStage(lab Lab, v Variant, name string, bits int, started bool, epochs fl
 			return st, nil, err
 		}
 	}
+	if q, err = lab.Activate(q, name); err != nil {
+		return st, nil, err
+	}
 	if st.Before, err = lab.Score(q, "stage-"+name+"-before"); err != nil {
 		return st, nil, err
 	}
@@ -172,10 +179,11 @@ func runStage(lab Lab, v Variant, name string, bits int, started bool, epochs fl
 		return st, nil, err
 	}
 	st.Kept = st.After >= st.Before
-	if !st.Kept {
-		return st, q, nil
+	if st.Kept {
+		q = t
 	}
-	return st, t, nil
+	q, err = lab.Settle(q, name)
+	return st, q, err
 }
 
 // AscendingSize orders modules by their number of weights, the smallest first; equals stay in graph order.

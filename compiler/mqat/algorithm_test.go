@@ -21,6 +21,8 @@ func (f *fakeLab) Float() Variant { return "" }
 func (f *fakeLab) Quantize(v Variant, m string, bits int) (Variant, error) {
 	return fmt.Sprintf("%s %s:%d", v, m, bits), nil
 }
+func (f *fakeLab) Activate(v Variant, m string) (Variant, error) { return v, nil }
+func (f *fakeLab) Settle(v Variant, m string) (Variant, error)   { return v, nil }
 func (f *fakeLab) Train(v Variant, name, module string, epochs float64) (Variant, TrainInfo, error) {
 	f.calls = append(f.calls, fmt.Sprintf("%s %g", name, epochs))
 	return fmt.Sprintf("%s+", v), TrainInfo{}, nil

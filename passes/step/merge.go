@@ -170,3 +170,12 @@ func fix(v *ir.Value, o Options) error {
 	}
 	return nil
 }
+
+// WithLoss puts a loss onto a copy of m and fixes the batch as Build does; its only output is the loss.
+func WithLoss(m, loss *ir.Model, batch int64) (*ir.Model, error) {
+	s, err := merge(m, Options{Loss: loss, Batch: batch})
+	if err != nil {
+		return nil, fmt.Errorf("pass %s: %w", Pass, err)
+	}
+	return s, nil
+}

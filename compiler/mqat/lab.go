@@ -1,0 +1,383 @@
+package mqat
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+
+	"mqatc/compiler/fit"
+	"mqatc/compiler/problem"
+	"mqatc/compiler/rundir"
+	"mqatc/onnx/ir"
+	"mqatc/passes/partition"
+	"mqatc/passes/quant"
+	"mqatc/passes/step"
+	"mqatc/passes/target"
+	"mqatc/passes/weights"
+	"mqatc/runtime/ort"
+	"mqatc/runtime/train"
+)
+
+// Network is what is to be quantized: a float model, cleaned up and folded, with its modules.
+type Network struct {
+	Model     *ir.Model
+	Partition *partition.Partition
+	// Single: the batch of 1 could not be made free, so gradients are summed image by image.
+	Single bool
+}
+
+// Watcher is told what a run does. All methods may be called from one goroutine only.
+type Watcher interface {
+	Line(format string, a ...any)
+	Update(what string, done, total int, detail string)
+}
+
+// Bench is the laboratory that works on a real network.
+type Bench struct {
+	ctx     context.Context
+	cfg     Config
+	net     Network
+	prob    problem.Problem
+	dir     *rundir.Dir
+	watch   Watcher
+	prefix  string // of the units in the run directory, so that several methods share one
+	tgt     target.Target
+	params  []weights.Param
+	home    map[string]string // parameter -> module; "" where it is in none
+	weight  map[string]weights.Param
+	modules []ModuleInfo
+	obs     quant.Observations
+	plan    func(v *variant, fixed map[string]int) (map[string]int, error)
+	curves  map[string][]float64
+}
+
+// variant is a network in some state of quantization. It is not changed once made.
+type variant struct {
+	values map[string]*ir.Tensor // present values of trained tensors and step sizes, where they differ from the network's
+	bits   map[string]int        // by weight
+	scales map[string][]float32  // of weights whose quantizer does not train them
+	done   map[string]bool       // weights on their grid for good
+	active map[string]bool       // modules whose activations are quantized
+}
+
+func (v *variant) clone() *variant {
+	return &variant{maps.Clone(v.values), maps.Clone(v.bits), maps.Clone(v.scales), maps.Clone(v.done), maps.Clone(v.active)}
+}
+
+// newBench checks what is given and sorts the parameters into modules.
+func newBench(ctx context.Context, net Network, prob problem.Problem, dir *rundir.Dir, watch Watcher, cfg Config) (*Bench, error) {
+	tgt, err := target.Find(cfg.Target)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Activations == 0 {
+		tgt.Activation = ir.Undefined
+	}
+	b := &Bench{ctx: ctx, cfg: cfg, net: net, prob: prob, dir: dir, watch: watch, tgt: tgt, params: weights.Find(net.Model.Graph),
+		home: map[string]string{}, weight: map[string]weights.Param{}, curves: map[string][]float64{}}
+	for _, m := range net.Partition.Modules {
+		b.modules = append(b.modules, ModuleInfo{m.Name, m.Elements()})
+		for _, w := range m.Weights {
+			b.home[w.Value.Name()] = m.Name
+		}
+	}
+	for _, p := range b.params {
+		if p.Kind == weights.Weight {
+			b.weight[p.Value.Name()] = p
+		}
+	}
+	return b, nil
+}
+
+// Modules lists the modules in graph order.
+func (b *Bench) Modules() []ModuleInfo { return b.modules }
+
+// Float is the network as it came.
+func (b *Bench) Float() Variant {
+	return &variant{map[string]*ir.Tensor{}, map[string]int{}, map[string][]float32{}, map[string]bool{}, map[string]bool{}}
+}
+
+// members lists the weights of a module in graph order.
+func (b *Bench) members(module string) []string {
+	var out []string
+	for _, p := range b.params {
+		if n := p.Value.Name(); p.Kind == weights.Weight && b.home[n] == module {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (b *Bench) spec(bits int) quant.WeightSpec {
+	return quant.WeightSpec{Bits: bits, Quantizer: b.cfg.Quantizer, PerTensor: b.cfg.PerTensor}
+}
+
+// Quantize gives a module a width: start values of the scales from the present weights.
+func (b *Bench) Quantize(v Variant, module string, bits int) (Variant, error) {
+	if bits >= 32 {
+		return v, nil
+	}
+	wide := map[string]int{}
+	for _, name := range b.members(module) {
+		wide[name] = bits
+	}
+	return b.assign(v.(*variant), wide)
+}
+
+// assign gives weights widths by name.
+func (b *Bench) assign(v *variant, bits map[string]int) (*variant, error) {
+	c := v.clone()
+	q, err := quant.Find(b.cfg.Quantizer)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range b.params {
+		name := p.Value.Name()
+		n, ok := bits[name]
+		if !ok || n >= 32 {
+			continue
+		}
+		site := quant.SiteOf(p, b.spec(n))
+		grid, err := q.Grid(n)
+		if err != nil {
+			return nil, fmt.Errorf("quantizer %s: %w", q.Name, err)
+		}
+		w, err := b.value(c, name).Float32s()
+		if err != nil {
+			return nil, fmt.Errorf("weight %q: %w", name, err)
+		}
+		scale := q.Start(site, w, grid)
+		c.bits[name] = n
+		c.scales[name] = scale
+		delete(c.values, name+quant.StepSuffix)
+	}
+	return c, nil
+}
+
+// value is the present value of a trained tensor.
+func (b *Bench) value(v *variant, name string) *ir.Tensor {
+	if t := v.values[name]; t != nil {
+		return t
+	}
+	return b.net.Model.Graph.Value(name).Init()
+}
+
+// Activate switches a module's activation quantizers on.
+func (b *Bench) Activate(v Variant, module string) (Variant, error) {
+	c := v.(*variant).clone()
+	c.active[module] = true
+	return c, nil
+}
+
+// Settle puts weights that are frozen bit by bit onto their grid.
+func (b *Bench) Settle(v Variant, module string) (Variant, error) {
+	c := v.(*variant).clone()
+	for _, name := range b.members(module) {
+		if err := b.settle(c, name); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (b *Bench) settle(c *variant, name string) error {
+	n, ok := c.bits[name]
+	if !ok || c.done[name] {
+		return nil
+	}
+	q, err := quant.Find(b.cfg.Quantizer)
+	if err != nil || !q.Masked {
+		return err
+	}
+	w, err := b.value(c, name).Float32s()
+	if err != nil {
+		return err
+	}
+	w = append([]float32(nil), w...)
+	free := make([]bool, len(w))
+	for i := range free {
+		free[i] = true
+	}
+	p := b.weight[name]
+	if _, err := quant.Freeze(quant.SiteOf(p, b.spec(n)), c.scales[name], w, free, 1); err != nil {
+		return err
+	}
+	t, err := ir.FromFloat32s(w, p.Value.Init().Dims()...)
+	if err != nil {
+		return err
+	}
+	c.values[name] = t
+	c.done[name] = true
+	return nil
+}
+
+// build inserts fake quantization for v into a copy of the network that holds v's values.
+func (b *Bench) build(v *variant) (*ir.Model, *quant.Report, *quant.Placement, error) {
+	plain := map[string]*ir.Tensor{}
+	for name, t := range v.values {
+		if b.net.Model.Graph.Value(name) != nil {
+			plain[name] = t
+		}
+	}
+	m, err := fit.Put(b.net.Model, plain)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	spec := quant.Spec{Weights: map[string]quant.WeightSpec{}}
+	placed := map[string]bool{}
+	for name, n := range v.bits {
+		spec.Weights[name] = b.spec(n)
+		if v.active[b.home[name]] {
+			placed[name] = true
+		}
+	}
+	pl, err := b.tgt.Place(b.net.Model, placed)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if len(pl.Points) > 0 {
+		if spec.Ranges, err = b.ranges(pl); err != nil {
+			return nil, nil, nil, err
+		}
+		spec.Activations = pl
+	} else {
+		pl = nil
+	}
+	r, err := quant.Insert(m, spec)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	for i := range r.Weights {
+		ins := &r.Weights[i]
+		if ins.Masked {
+			ins.Scale = v.scales[ins.Name]
+			continue
+		}
+		sv := m.Graph.Value(ins.Name + quant.StepSuffix)
+		t := v.values[ins.Name+quant.StepSuffix]
+		if t == nil {
+			if t, err = ir.FromFloat32s(v.scales[ins.Name], sv.Init().Dims()...); err != nil {
+				return nil, nil, nil, err
+			}
+		}
+		if err := m.Graph.SetInit(sv, t); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return m, r, pl, nil
+}
+
+// Train trains the modules that are not finished: the one at hand, those that are still float, and those whose quantizer goes on
+// training. Parameters in no module stay as they are.
+func (b *Bench) Train(x Variant, name, module string, epochs float64) (Variant, TrainInfo, error) {
+	v := x.(*variant)
+	desc := b.prob.Describe()
+	steps := int(math.Round(epochs * float64(train.StepsPerEpoch(desc.Train, b.cfg.Batch))))
+	if b.cfg.Steps > 0 {
+		steps = min(steps, b.cfg.Steps)
+	}
+	if steps == 0 {
+		return v, TrainInfo{}, nil
+	}
+	out, info, err := b.once("train-"+name, func(path, key string) (map[string]*ir.Tensor, TrainInfo, []float64, error) {
+		return b.fit(v, name, steps, path, key)
+	})
+	if err != nil {
+		return nil, TrainInfo{}, fmt.Errorf("training %s: %w", name, err)
+	}
+	c := v.clone()
+	maps.Copy(c.values, out)
+	if q, err := quant.Find(b.cfg.Quantizer); err == nil && q.Masked {
+		for w := range c.bits {
+			c.done[w] = true
+		}
+	}
+	return c, info, nil
+}
+
+// Score measures a variant on held-out data.
+func (b *Bench) Score(x Variant, name string) (float64, error) {
+	return rundir.Once(b.dir, b.prefix+"score-"+name, func() (float64, error) {
+		s, err := b.measure(x.(*variant), problem.Held, name)
+		if err != nil {
+			return 0, fmt.Errorf("measuring %s: %w", name, err)
+		}
+		return s.Main, nil
+	})
+}
+
+// rounded is the network with v's weights on their grids and its activations quantized, in inference form.
+func (b *Bench) rounded(v *variant) (*ir.Model, *quant.Report, *quant.Placement, error) {
+	c := v.clone()
+	for name := range v.bits {
+		if err := b.settle(c, name); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	return b.build(c)
+}
+
+// Plan asks the planner for widths.
+func (b *Bench) Plan(x Variant, fixed map[string]int) (map[string]int, error) {
+	return b.plan(x.(*variant), fixed)
+}
+
+func (b *Bench) session() ort.SessionOptions { return ort.SessionOptions{DisableQDQ: true} }
+
+var _ Lab = (*Bench)(nil)
+
+// trainable lists what a training of v changes.
+func (b *Bench) trainable(v *variant, r *quant.Report) []step.Param {
+	q, err := quant.Find(b.cfg.Quantizer)
+	masked := err == nil && q.Masked
+	finished := map[string]bool{}
+	for name := range v.done {
+		finished[b.home[name]] = true
+	}
+	relative := b.cfg.Optimizer == "adam" || b.cfg.Optimizer == "adamw"
+	var out []step.Param
+	for _, p := range b.params {
+		name := p.Value.Name()
+		if p.Value.Init().DType() != ir.Float32 || (masked && finished[b.home[name]]) {
+			continue
+		}
+		s := step.Param{Name: name, Decay: p.Kind == weights.Weight}
+		_, quantized := v.bits[name]
+		s.Masked = masked && quantized
+		if relative {
+			s.LRScale = size(b.value(v, name))
+		}
+		out = append(out, s)
+	}
+	for _, ins := range r.Weights {
+		for _, st := range ins.States {
+			s := step.Param{Name: st.Name, GradScale: st.GradScale, Min: st.Min}
+			if relative {
+				sum := float32(0)
+				for _, x := range v.scales[ins.Name] {
+					sum += x
+				}
+				s.LRScale = sum / float32(max(len(v.scales[ins.Name]), 1))
+			}
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// leastSize keeps tensors that start near zero, such as fresh biases, able to move under a rate that is relative to their size.
+const leastSize = 1e-3
+
+// size is the root mean square of a tensor.
+func size(t *ir.Tensor) float32 {
+	f, err := t.Float32s()
+	if err != nil || len(f) == 0 {
+		return leastSize
+	}
+	sum := 0.0
+	for _, x := range f {
+		sum += float64(x) * float64(x)
+	}
+	return float32(math.Max(math.Sqrt(sum/float64(len(f))), leastSize))
+}

@@ -1,0 +1,213 @@
+package mqat
+
+import (
+	"fmt"
+
+	"mqatc/compiler/fit"
+	"mqatc/compiler/problem"
+	"mqatc/onnx/ir"
+	"mqatc/passes/quant"
+	"mqatc/passes/step"
+	"mqatc/runtime/task/score"
+	"mqatc/runtime/train"
+)
+
+// stored is what the run directory keeps of a finished training beside its tensors.
+type stored struct {
+	Info  TrainInfo `json:"info"`
+	Curve []float64 `json:"curve"`
+}
+
+// once runs a training, or takes its result from the run directory.
+func (b *Bench) once(name string, f func(path, key string) (map[string]*ir.Tensor, TrainInfo, []float64, error)) (map[string]*ir.Tensor, TrainInfo, error) {
+	name = b.prefix + name
+	values, err := b.dir.File(name + ".values")
+	if err != nil {
+		return nil, TrainInfo{}, err
+	}
+	var s stored
+	ok, err := b.dir.Load(name, &s)
+	if err != nil {
+		return nil, TrainInfo{}, err
+	}
+	if ok {
+		c, err := train.ReadCheckpoint(values)
+		if err != nil {
+			return nil, TrainInfo{}, err
+		}
+		b.curves[name] = s.Curve
+		return c.Tensors, s.Info, nil
+	}
+	path, err := b.dir.File(name + ".checkpoint")
+	if err != nil {
+		return nil, TrainInfo{}, err
+	}
+	tensors, info, curve, err := f(path, name)
+	if err != nil {
+		return nil, TrainInfo{}, err
+	}
+	if err := (&train.Checkpoint{Key: name, Step: info.Steps, Tensors: tensors}).Write(values); err != nil {
+		return nil, TrainInfo{}, err
+	}
+	if err := b.dir.Store(name, stored{info, curve}); err != nil {
+		return nil, TrainInfo{}, err
+	}
+	b.curves[name] = curve
+	return tensors, info, b.dir.Discard(name + ".checkpoint")
+}
+
+// fit trains v for a number of steps and returns the new values of trained tensors.
+func (b *Bench) fit(v *variant, name string, steps int, path, key string) (map[string]*ir.Tensor, TrainInfo, []float64, error) {
+	m, r, _, err := b.build(v)
+	if err != nil {
+		return nil, TrainInfo{}, nil, err
+	}
+	q, err := quant.Find(b.cfg.Quantizer)
+	if err != nil {
+		return nil, TrainInfo{}, nil, err
+	}
+	o := fit.Options{
+		Model: m, Problem: b.prob, Params: b.trainable(v, r), Steps: steps, Batch: b.cfg.Batch, Single: b.net.Single, Seed: b.cfg.Seed,
+		Threads: b.cfg.Threads, Path: path, Key: key, State: map[string]*ir.Tensor{},
+		Optimizer: step.Optimizer{Name: b.cfg.Optimizer, Momentum: 0.9, ClipNorm: float32(b.cfg.ClipNorm)},
+		Rate:      train.Cosine(b.cfg.LR, 0.05, 0),
+		Progress: func(g train.Progress) {
+			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.5f", g.Mean))
+		},
+	}
+	if q.Masked {
+		if err := b.freezing(&o, v, r, q); err != nil {
+			return nil, TrainInfo{}, nil, err
+		}
+	}
+	res, err := fit.Run(b.ctx, o)
+	if err != nil {
+		return nil, TrainInfo{}, nil, err
+	}
+	return res.Values, TrainInfo{Steps: res.Steps, LossFrom: res.LossFrom, LossTo: res.LossTo}, res.Curve, nil
+}
+
+// freezing sets a training up that freezes weights bit by bit: all free at first, more of them on the grid at each event of the
+// quantizer's schedule, which also sets the rate.
+func (b *Bench) freezing(o *fit.Options, v *variant, r *quant.Report, q quant.Quantizer) error {
+	events := q.Schedule.Stretch(o.Steps)
+	var open []quant.Inserted
+	for _, ins := range r.Weights {
+		if v.done[ins.Name] {
+			continue
+		}
+		open = append(open, ins)
+		free := make([]bool, ins.Elements())
+		for i := range free {
+			free[i] = true
+		}
+		t, err := ir.FromBools(free, ins.Dims...)
+		if err != nil {
+			return err
+		}
+		o.State[ins.Name+step.Mask] = t
+	}
+	o.Before = func(e *train.Engine, s int) error {
+		for _, ev := range events {
+			if ev.Step != s || ev.Fraction <= 0 {
+				continue
+			}
+			for _, ins := range open {
+				w, mask := e.Buffer(ins.Name), e.Buffer(ins.Name+step.Mask)
+				if w == nil || mask == nil {
+					return fmt.Errorf("the step graph lacks %q or its mask", ins.Name)
+				}
+				if _, err := quant.Freeze(ins.Site, ins.Scale, w.Float32s(), mask.Bools(), ev.Fraction); err != nil {
+					return err
+				}
+			}
+			e.ResetOptimizer()
+		}
+		return nil
+	}
+	base := b.cfg.LR
+	o.Rate = func(s, _ int) float64 {
+		rate := base
+		for _, ev := range events {
+			if ev.Step <= s {
+				rate = base * ev.Rate
+			}
+		}
+		return rate
+	}
+	return nil
+}
+
+// measure runs a variant, rounded, over part of the data.
+func (b *Bench) measure(v *variant, part problem.Part, name string) (*score.Score, error) {
+	m, _, _, err := b.rounded(v)
+	if err != nil {
+		return nil, err
+	}
+	run, done, err := problem.Runner(m, b.session())
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return b.prob.Score(b.ctx, part, run, func(n, total int) { b.watch.Update("measure "+name, n, total, "") })
+}
+
+// calibrationImages is how many training images activation ranges are taken from.
+const calibrationImages = 32
+
+// observe counts the values at the points of pl that have not been counted yet, on the float network.
+func (b *Bench) observe(pl *quant.Placement) error {
+	if b.obs == nil {
+		b.obs = quant.Observations{}
+	}
+	rest := &quant.Placement{Type: pl.Type}
+	for _, p := range pl.Points {
+		if b.obs[p.Value] == nil {
+			rest.Points = append(rest.Points, p)
+		}
+	}
+	if len(rest.Points) == 0 {
+		return nil
+	}
+	m, names, err := quant.Observers(b.net.Model, rest)
+	if err != nil {
+		return err
+	}
+	run, done, err := problem.Runner(m, b.session())
+	if err != nil {
+		return fmt.Errorf("calibration: %w", err)
+	}
+	defer done()
+	feeds, err := b.prob.Calibration(calibrationImages)
+	if err != nil {
+		return err
+	}
+	for i, f := range feeds {
+		b.watch.Update("calibrate", i, len(feeds), "")
+		batch := map[string]*ir.Tensor{}
+		if len(m.Graph.Outputs()) > 0 {
+			if batch, err = run(f); err != nil {
+				return fmt.Errorf("calibration: %w", err)
+			}
+		}
+		for k, t := range f {
+			batch[k] = t
+		}
+		if err := b.obs.Add(names, batch); err != nil {
+			return err
+		}
+		if err := b.ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ranges are the calibrated ranges of a placement, chosen once for each set of points.
+func (b *Bench) ranges(pl *quant.Placement) (map[string]quant.Range, error) {
+	if err := b.observe(pl); err != nil {
+		return nil, err
+	}
+	return quant.Ranges(b.obs, pl, quant.MSE)
+}
+
