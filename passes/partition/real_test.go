@@ -1,6 +1,7 @@
 package partition_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +12,9 @@ import (
 
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
+	"mqatc/passes/clean"
 	"mqatc/passes/partition"
+	"mqatc/passes/pass"
 )
 
 func shared(t *testing.T, file string) string {
@@ -31,6 +34,9 @@ func load(t *testing.T, file string) *ir.Model {
 	t.Helper()
 	m, err := format.Load(shared(t, file))
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := clean.New().Run(pass.NewCtx(context.Background(), pass.Env{}, clean.Info.Name), m); err != nil {
 		t.Fatal(err)
 	}
 	return m
