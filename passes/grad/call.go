@@ -259,6 +259,18 @@ func constInts(v *ir.Value) ([]int64, bool) {
 	return op.ConstInts(v)
 }
 
+// constFloats is constInts for numbers of any type.
+func constFloats(v *ir.Value) ([]float64, bool) {
+	if v == nil {
+		return nil, false
+	}
+	if t := constTensor(v); t != nil {
+		x, err := t.Floats()
+		return x, err == nil
+	}
+	return op.ConstFloats(v)
+}
+
 // constTensor is the tensor of an initializer that no caller can override, or of a Constant node.
 func constTensor(v *ir.Value) *ir.Tensor {
 	if v == nil {

@@ -107,7 +107,10 @@ func (e *evaluator) get(v *ir.Value) *arr {
 }
 
 // run evaluates the nodes of g given its inputs.
-func (e *evaluator) run(g *ir.Graph, feeds map[string]*arr) (err error) {
+func (e *evaluator) run(g *ir.Graph, feeds map[string]*arr) error { return e.runUntil(g, nil, feeds) }
+
+// runUntil evaluates the nodes before last, and last.
+func (e *evaluator) runUntil(g *ir.Graph, last *ir.Node, feeds map[string]*arr) error {
 	e.vals = map[*ir.Value]*arr{}
 	for _, v := range g.Inputs() {
 		if a := feeds[v.Name()]; a != nil {
@@ -117,6 +120,9 @@ func (e *evaluator) run(g *ir.Graph, feeds map[string]*arr) (err error) {
 	for n := g.First(); n != nil; n = n.Next() {
 		if err := e.node(n); err != nil {
 			return fmt.Errorf("%v: %w", n, err)
+		}
+		if n == last {
+			break
 		}
 	}
 	return nil
@@ -162,6 +168,12 @@ func (e *evaluator) eval(n *ir.Node, in []*arr) ([]*arr, error) {
 	if f := binaryFunc(n); f != nil {
 		used := in[:len(n.Inputs())]
 		y := newArr(broadcastShape(used...)...)
+		if len(used) == 2 && equal(used[0].shape, used[1].shape) && n.Op != "Mean" {
+			for k := range y.v {
+				y.v[k] = f(used[0].v[k], used[1].v[k])
+			}
+			return one(y, nil)
+		}
 		each(y.shape, func(at []int64, k int64) {
 			acc := used[0].at(at)
 			for _, a := range used[1:] {

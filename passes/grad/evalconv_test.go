@@ -47,6 +47,10 @@ func evalConv(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 	group := n.Int("group", 1)
 	y := newArr(out...)
 	per := w.shape[1]
+	if len(out) == 4 {
+		conv2D(y, x, w, in[2], s, d, lo, group)
+		return []*arr{y}, nil
+	}
 	each(out, func(at []int64, k int64) {
 		g := at[1] / (w.shape[0] / group)
 		sum := 0.0
@@ -67,6 +71,38 @@ func evalConv(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 		y.v[k] = sum
 	})
 	return []*arr{y}, nil
+}
+
+// conv2D is evalConv for images, row by row.
+func conv2D(y, x, w, b *arr, s, d, lo []int64, group int64) {
+	oh, ow, h, wd := y.shape[2], y.shape[3], x.shape[2], x.shape[3]
+	per, outs := w.shape[1], w.shape[0]
+	each([]int64{y.shape[0], outs, oh}, func(at []int64, row int64) {
+		to := y.v[row*ow : (row+1)*ow]
+		if b != nil {
+			for i := range to {
+				to[i] = b.v[at[1]]
+			}
+		}
+		for c := range per {
+			plane := (at[0]*x.shape[1] + at[1]/(outs/group)*per + c) * h * wd
+			for ky := range w.shape[2] {
+				py := at[2]*s[0] + ky*d[0] - lo[0]
+				if py < 0 || py >= h {
+					continue
+				}
+				from := x.v[plane+py*wd : plane+(py+1)*wd]
+				for kx := range w.shape[3] {
+					f := w.v[((at[1]*per+c)*w.shape[2]+ky)*w.shape[3]+kx]
+					for i := range ow {
+						if px := i*s[1] + kx*d[1] - lo[1]; px >= 0 && px < wd {
+							to[i] += f * from[px]
+						}
+					}
+				}
+			}
+		}
+	})
 }
 
 func evalConvTranspose(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {

@@ -34,10 +34,8 @@ func vjpPow(c *call, i int) *ir.Value {
 		log := c.op("Where", pos, c.op("Log", c.op("Where", pos, a, one)), c.num(0))
 		return c.mul(c.dy(), c.mul(c.out(0), log))
 	}
-	if t := constTensor(b); t != nil && t.Len() == 1 {
-		if e, err := t.Floats(); err == nil {
-			return c.powConst(a, e[0])
-		}
+	if e, ok := constFloats(b); ok && len(e) == 1 {
+		return c.powConst(a, e[0])
 	}
 	if b.DType() != c.dt {
 		b = c.Op("Cast", []*ir.Value{b}, ir.AInt("to", int64(c.dt)))
@@ -136,12 +134,8 @@ func (c *call) between(x, lo, hi *ir.Value) *ir.Value {
 
 // unbounded reports whether a bound is a constant so large that products with it may overflow; it never binds.
 func unbounded(v *ir.Value) bool {
-	t := constTensor(v)
-	if t == nil || t.Len() != 1 {
-		return false
-	}
-	x, err := t.Floats()
-	return err == nil && math.Abs(x[0]) > 1e15
+	x, ok := constFloats(v)
+	return ok && len(x) == 1 && math.Abs(x[0]) > 1e15
 }
 
 func vjpNeg(c *call, _, _, dy *ir.Value) *ir.Value { return c.neg(dy) }
