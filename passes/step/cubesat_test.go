@@ -2,6 +2,7 @@ package step_test
 
 import (
 	"os"
+	"strconv"
 	"testing"
 
 	"mqatc/onnx/format"
@@ -72,8 +73,16 @@ func weightsOf(m *ir.Model, params []step.Param) map[string]*ir.Tensor {
 	return out
 }
 
-// BenchmarkCubesatStep is one training step of the pose network: batch 32 of 96x96, two threads. With MQATC_PROFILE=PREFIX
-// onnxruntime writes its profile there.
+// benchThreads is MQATC_THREADS, or 2.
+func benchThreads() int {
+	if n, err := strconv.Atoi(os.Getenv("MQATC_THREADS")); err == nil {
+		return n
+	}
+	return 2
+}
+
+// BenchmarkCubesatStep is one training step of the pose network: batch 32 of 96x96, MQATC_THREADS threads (2). With
+// MQATC_PROFILE=PREFIX onnxruntime writes its profile there, with MQATC_STEP=FILE the step graph is saved.
 func BenchmarkCubesatStep(b *testing.B) {
 	orttest.TestLibrary(b)
 	m, data, loss := poseProblem(b, 96, 1, 64)
@@ -88,7 +97,7 @@ func BenchmarkCubesatStep(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	e, err := train.New(train.Config{Step: bytesOf(b, s), State: weightsOf(m, params), Threads: 2,
+	e, err := train.New(train.Config{Step: bytesOf(b, s), State: weightsOf(m, params), Threads: benchThreads(),
 		Session: ort.SessionOptions{Profile: os.Getenv("MQATC_PROFILE")}})
 	if err != nil {
 		b.Fatal(err)

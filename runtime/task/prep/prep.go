@@ -82,11 +82,12 @@ func Fit(s Spec, inputs []*ir.Value) (*Input, error) {
 		found = &Input{Spec: s, Name: v.Name(), Channels: 3}
 		h, w := sh[2], sh[3]
 		switch {
-		case isChannels(sh[1]):
-			found.Channels = int(sh[1].Size)
-		case isChannels(sh[3]):
+		case is(sh[1], 3):
+		case is(sh[3], 3), is(sh[3], 1) && !is(sh[1], 1):
 			found.Channels, found.Last = int(sh[3].Size), true
 			h, w = sh[1], sh[2]
+		case is(sh[1], 1):
+			found.Channels = 1
 		case sh[1].Known():
 			return nil, fmt.Errorf("input %q of shape %v is no image", v.Name(), sh)
 		}
@@ -112,7 +113,7 @@ func Fit(s Spec, inputs []*ir.Value) (*Input, error) {
 	return found, nil
 }
 
-func isChannels(d ir.Dim) bool { return d.Known() && (d.Size == 1 || d.Size == 3) }
+func is(d ir.Dim, n int64) bool { return d.Known() && d.Size == n }
 
 // Dims are the sizes of the tensor of one image.
 func (in *Input) Dims() []int64 {
