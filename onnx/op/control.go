@@ -8,7 +8,7 @@ import (
 
 // controlTable lists control flow.
 var controlTable = []Schema{
-	{Name: "If", Versions: []int64{1, 11, 13, 16, 19, 21, 23, 24, 25}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: Many, Infer: inferIf, Attrs: []AttrSpec{
+	{Name: "If", Versions: []int64{1, 11, 13, 16, 19, 21, 23, 24, 25}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: Many, Infer: inferIf, eval: evalIf, Attrs: []AttrSpec{
 		required(ir.AttrGraph, "else_branch"), required(ir.AttrGraph, "then_branch"),
 	}},
 	{Name: "Loop", Versions: []int64{1, 11, 13, 16, 19, 21, 23, 24, 25}, MinIn: 2, MaxIn: Many, MinOut: 1, MaxOut: Many, Infer: inferLoop, Attrs: []AttrSpec{
@@ -70,6 +70,27 @@ func inferIf(c *Ctx) error {
 		c.OutType(k, common(a, b))
 	}
 	return nil
+}
+
+// evalIf evaluates the branch that a constant condition takes.
+func evalIf(e *evalCtx) []*part {
+	v, ok := e.ints(0)
+	if !ok || len(v) != 1 {
+		return nil
+	}
+	name := "else_branch"
+	if v[0] != 0 {
+		name = "then_branch"
+	}
+	a := e.node.Attr(name)
+	if a == nil || a.G == nil {
+		return nil
+	}
+	var outs []*part
+	for _, o := range a.G.Outputs() {
+		outs = append(outs, e.run.part(o))
+	}
+	return outs
 }
 
 // loosen is a carried value's type inside a loop: what input and output of the body share.

@@ -100,7 +100,7 @@ func (r *run) settle(o *ir.Value, t ir.Type) (ir.Type, error) {
 	if r.merge {
 		j, err := mergeTypes(t, old)
 		if err != nil {
-			return t, fmt.Errorf("inferred %v, the file says %v: %w", t, old, err)
+			return t, &ConflictError{Value: o.Name(), Inferred: t.String(), File: old.String(), Reason: err}
 		}
 		if o.IsOutput() && o.Graph().Outer() == nil {
 			keepSymbols(j.Shape, old.Shape)

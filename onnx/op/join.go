@@ -6,14 +6,16 @@ import (
 	"mqatc/onnx/ir"
 )
 
-func inferConcat(c *Ctx) error {
-	in := c.allInputs()
+func inferConcat(c *Ctx) error { return concatShape(c, c.allInputs()) }
+
+// concatShape joins the inputs in.
+func concatShape(c *Ctx, in []int) error {
 	if err := c.sameElem(in...); err != nil {
 		return err
 	}
 	elem := c.elemOf(in...)
 	rank := -1
-	for i := range in {
+	for _, i := range in {
 		if s := c.Shape(i); s != nil {
 			rank = len(s)
 			break
@@ -29,7 +31,7 @@ func inferConcat(c *Ctx) error {
 	}
 	out := unknownShape(rank)
 	sum := known(0)
-	for i := range in {
+	for _, i := range in {
 		s := c.Shape(i)
 		if s == nil {
 			sum = unknown
@@ -54,31 +56,40 @@ func inferConcat(c *Ctx) error {
 }
 
 func evalConcat(e *evalCtx) []*part {
-	var all *part
+	var ps []*part
 	for i := range e.node.Inputs() {
 		p := e.in(i)
 		if p == nil || len(p.dims) != 1 {
 			return nil
 		}
-		if all == nil {
-			c := *p
-			c.v, c.f = append([]num(nil), p.v...), append([]float64(nil), p.f...)
-			if p.v != nil && c.v == nil {
-				c.v = []num{}
-			}
-			all = &c
-			continue
-		}
-		if p.elem != all.elem || all.len()+p.len() > maxPart {
+		ps = append(ps, p)
+	}
+	return one(joinParts(ps))
+}
+
+// joinParts concatenates vectors of one element type; nil when there are none or too many elements.
+func joinParts(ps []*part) *part {
+	n := 0
+	for _, p := range ps {
+		if p == nil || p.elem != ps[0].elem {
 			return nil
 		}
-		all.v, all.f = append(all.v, p.v...), append(all.f, p.f...)
+		n += p.len()
 	}
+	if len(ps) == 0 {
+		return nil
+	}
+	all := newPart(ps[0].elem, []int64{int64(n)})
 	if all == nil {
 		return nil
 	}
-	all.dims = []int64{int64(all.len())}
-	return one(all)
+	at := 0
+	for _, p := range ps {
+		copy(all.v[min(at, len(all.v)):], p.v)
+		copy(all.f[min(at, len(all.f)):], p.f)
+		at += p.len()
+	}
+	return all
 }
 
 func inferSplit(c *Ctx) error {

@@ -37,6 +37,17 @@ var microsoftTable = []Schema{
 		intAttr("axis", 1), intAttr("block_size", 0)}},
 	{Domain: microsoft, Name: "DequantizeLinear", Versions: []int64{1}, MinIn: 2, MaxIn: 3, MinOut: 1, MaxOut: 1, Infer: inferDequantize, Attrs: []AttrSpec{
 		intAttr("axis", 1), intAttr("block_size", 0)}},
+	{Domain: microsoft, Name: "QLinearAdd", Versions: []int64{1}, MinIn: 7, MaxIn: 8, MinOut: 1, MaxOut: 1, Infer: inferQLinearBinary},
+	{Domain: microsoft, Name: "QLinearMul", Versions: []int64{1}, MinIn: 7, MaxIn: 8, MinOut: 1, MaxOut: 1, Infer: inferQLinearBinary},
+	{Domain: microsoft, Name: "QLinearLeakyRelu", Versions: []int64{1}, MinIn: 4, MaxIn: 5, MinOut: 1, MaxOut: 1, Infer: inferSame, Attrs: []AttrSpec{
+		floatAttr("alpha", 0.01)}},
+	{Domain: microsoft, Name: "QLinearSigmoid", Versions: []int64{1}, MinIn: 4, MaxIn: 5, MinOut: 1, MaxOut: 1, Infer: inferSame},
+	{Domain: microsoft, Name: "QLinearSoftmax", Versions: []int64{1}, MinIn: 5, MaxIn: 5, MinOut: 1, MaxOut: 1, Infer: inferSame, Attrs: []AttrSpec{
+		intAttr("axis", -1), required(ir.AttrInt, "opset")}},
+	{Domain: microsoft, Name: "QLinearConcat", Versions: []int64{1}, MinIn: 5, MaxIn: Many, MinOut: 1, MaxOut: 1, Infer: inferQLinearConcat, Attrs: []AttrSpec{
+		required(ir.AttrInt, "axis")}},
+	{Domain: microsoft, Name: "QGemm", Versions: []int64{1}, MinIn: 6, MaxIn: 9, MinOut: 1, MaxOut: 1, Infer: inferQGemm, Attrs: []AttrSpec{
+		floatAttr("alpha", 1), intAttr("transA", 0), intAttr("transB", 0)}},
 	{Domain: nchwc, Name: "Conv", Versions: []int64{1}, MinIn: 2, MaxIn: 4, MinOut: 1, MaxOut: 1, Infer: inferBlockedConv, Attrs: convAttrs},
 	{Domain: nchwc, Name: "MaxPool", Versions: []int64{1}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferPool, Attrs: poolAttrs},
 	{Domain: nchwc, Name: "AveragePool", Versions: []int64{1}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferPool, Attrs: poolAttrs},
@@ -159,5 +170,54 @@ func inferReorderOutput(c *Ctx) error {
 		out = ir.Shape{x[0], x[2], x[3], ir.D(channels)}
 	}
 	c.Out(0, c.Elem(0), out)
+	return nil
+}
+
+// inferQLinearBinary reads A, its scale and zero point, then B and its own.
+func inferQLinearBinary(c *Ctx) error {
+	s, err := broadcast(c.Shape(0), c.Shape(3))
+	if err != nil {
+		return err
+	}
+	c.Out(0, c.Elem(0), s)
+	return nil
+}
+
+// inferQLinearConcat reads the result's scale and zero point, then each tensor with its scale and zero point.
+func inferQLinearConcat(c *Ctx) error {
+	if c.NumIn()%3 != 2 {
+		return fmt.Errorf("%d inputs are not two and then threes", c.NumIn())
+	}
+	var in []int
+	for i := 2; i < c.NumIn(); i += 3 {
+		in = append(in, i)
+	}
+	return concatShape(c, in)
+}
+
+// inferQGemm reads A and B with their scales and zero points, the bias, and optionally the result's; without those it is float.
+func inferQGemm(c *Ctx) error {
+	for _, i := range []int{0, 3} {
+		if err := c.needRank(i, 2, 2); err != nil {
+			return err
+		}
+	}
+	a, err := transposedOperand(c.Shape(0), false, c.Node.Int("transA", 0) != 0)
+	if err != nil {
+		return err
+	}
+	b, err := transposedOperand(c.Shape(3), false, c.Node.Int("transB", 0) != 0)
+	if err != nil {
+		return err
+	}
+	s, err := matMulShape(a, b)
+	if err != nil {
+		return err
+	}
+	elem := ir.Float32
+	if c.Has(7) {
+		elem = c.Elem(0)
+	}
+	c.Out(0, elem, s)
 	return nil
 }

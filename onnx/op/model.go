@@ -8,8 +8,21 @@ import (
 	"mqatc/onnx/ir"
 )
 
+// ConflictError reports a value whose type in the file cannot be what follows from the graph. Files with outdated types exist, and
+// run; ClearTypes forgets them.
+type ConflictError struct {
+	Value, Inferred, File string
+	Reason                error
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("inferred %s, the file says %s: %v", e.Inferred, e.File, e.Reason)
+}
+
+func (e *ConflictError) Unwrap() error { return e.Reason }
+
 // InferModel infers the types of every value of m, those of subgraphs included, and joins them with the types in the file; a
-// contradiction is an error that names both. Operators of other domains without a row, and functions of the model, keep the
+// contradiction is a *ConflictError that names both. Operators of other domains without a row, and functions of the model, keep the
 // file's types.
 //
 // inputShapes gives graph inputs other sizes, one per dimension; -1 keeps the file's. A symbol that a size replaces is replaced

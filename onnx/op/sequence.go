@@ -12,14 +12,14 @@ var sequenceTable = []Schema{
 	{Name: "SequenceEmpty", Versions: []int64{11}, MinIn: 0, MaxIn: 0, MinOut: 1, MaxOut: 1, Infer: inferSequenceEmpty, Attrs: []AttrSpec{
 		optional(ir.AttrInt, "dtype"),
 	}},
-	{Name: "SequenceAt", Versions: []int64{11}, MinIn: 2, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferSequenceAt},
+	{Name: "SequenceAt", Versions: []int64{11}, MinIn: 2, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferSequenceAt, eval: evalSequenceAt},
 	{Name: "SequenceInsert", Versions: []int64{11}, MinIn: 2, MaxIn: 3, MinOut: 1, MaxOut: 1, Infer: inferSequenceInsert},
 	{Name: "SequenceErase", Versions: []int64{11}, MinIn: 1, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferSame},
 	{Name: "SequenceLength", Versions: []int64{11}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSequenceLength},
 	{Name: "SplitToSequence", Versions: []int64{11, 24}, MinIn: 1, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferSplitToSequence, Attrs: []AttrSpec{
 		intAttr("axis", 0), intAttr("keepdims", 1),
 	}},
-	{Name: "ConcatFromSequence", Versions: []int64{11}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferConcatFromSequence, Attrs: []AttrSpec{
+	{Name: "ConcatFromSequence", Versions: []int64{11}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferConcatFromSequence, eval: evalConcatFromSequence, Attrs: []AttrSpec{
 		required(ir.AttrInt, "axis"), intAttr("new_axis", 0),
 	}},
 	{Name: "Optional", Versions: []int64{15, 28}, MinIn: 0, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferOptional, Attrs: []AttrSpec{
@@ -93,8 +93,53 @@ func inferSequenceAt(c *Ctx) error {
 	if err != nil {
 		return err
 	}
+	if i, ok := c.Ints(1); ok && len(i) == 1 {
+		if v := listed(c.Node.Input(0), i[0]); v != nil {
+			t = v.Type
+		}
+	}
 	c.OutType(0, t)
 	return nil
+}
+
+// listed is element i of a sequence that a SequenceConstruct lists; nil when it is not one.
+func listed(seq *ir.Value, i int64) *ir.Value {
+	if seq == nil || seq.Producer() == nil || !seq.Producer().Is("SequenceConstruct") {
+		return nil
+	}
+	in := seq.Producer().Inputs()
+	if i < 0 {
+		i += int64(len(in))
+	}
+	if i < 0 || i >= int64(len(in)) {
+		return nil
+	}
+	return in[i]
+}
+
+func evalSequenceAt(e *evalCtx) []*part {
+	if i, ok := e.ints(1); ok && len(i) == 1 {
+		return one(e.run.part(listed(e.node.Input(0), i[0])))
+	}
+	return nil
+}
+
+// evalConcatFromSequence joins listed scalars to a vector, or listed vectors.
+func evalConcatFromSequence(e *evalCtx) []*part {
+	seq := e.node.Input(0)
+	if e.node.Int("axis", 0) != 0 || listed(seq, 0) == nil {
+		return nil
+	}
+	rank := 1 - int(e.node.Int("new_axis", 0))
+	var ps []*part
+	for _, v := range seq.Producer().Inputs() {
+		p := e.run.part(v)
+		if p == nil || len(p.dims) != rank {
+			return nil
+		}
+		ps = append(ps, p.view([]int64{int64(p.len())}))
+	}
+	return one(joinParts(ps))
 }
 
 func inferSequenceInsert(c *Ctx) error {

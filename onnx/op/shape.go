@@ -20,7 +20,7 @@ var shapeTable = []Schema{
 	{Name: "Unsqueeze", Versions: []int64{1, 11, 13, 21, 23, 24, 25}, MinIn: 1, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferUnsqueeze, eval: evalSameData, Attrs: []AttrSpec{
 		optional(ir.AttrInts, "axes"),
 	}},
-	{Name: "Transpose", Versions: []int64{1, 13, 21, 23, 24, 25}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferTranspose, Attrs: []AttrSpec{
+	{Name: "Transpose", Versions: []int64{1, 13, 21, 23, 24, 25}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferTranspose, eval: evalTranspose, Attrs: []AttrSpec{
 		optional(ir.AttrInts, "perm"),
 	}},
 	{Name: "Shape", Versions: []int64{1, 13, 15, 19, 21, 23, 24, 25}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferShape, eval: evalShape, Attrs: []AttrSpec{
@@ -95,6 +95,19 @@ func inferTranspose(c *Ctx) error {
 	}
 	c.Out(0, c.Elem(0), out)
 	return nil
+}
+
+// evalTranspose serves tensors of rank 2 at most.
+func evalTranspose(e *evalCtx) []*part {
+	p := e.in(0)
+	if p == nil || len(p.dims) < 2 {
+		return one(p)
+	}
+	if perm := e.node.Ints("perm"); len(p.dims) > 2 || len(perm) == 2 && perm[0] == 0 {
+		return nil
+	}
+	rows, cols := int(p.dims[0]), int(p.dims[1])
+	return one(p.take([]int64{p.dims[1], p.dims[0]}, func(i int) int { return i%rows*cols + i/rows }))
 }
 
 func inferSqueeze(c *Ctx) error {

@@ -64,7 +64,7 @@ var unaryTable = []Schema{
 	}},
 	{Name: "IsNaN", Versions: []int64{9, 13, 20}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSameBool},
 	{Name: "Not", Versions: []int64{1}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSameBool, eval: evalNot},
-	{Name: "Clip", Versions: []int64{1, 6, 11, 12, 13}, MinIn: 1, MaxIn: 3, MinOut: 1, MaxOut: 1, Infer: inferClip, Attrs: []AttrSpec{
+	{Name: "Clip", Versions: []int64{1, 6, 11, 12, 13}, MinIn: 1, MaxIn: 3, MinOut: 1, MaxOut: 1, Infer: inferClip, eval: evalClip, Attrs: []AttrSpec{
 		floatAttr("max", math.MaxFloat32), floatAttr("min", -math.MaxFloat32),
 	}},
 	{Name: "Softmax", Versions: []int64{1, 11, 13}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferAlongAxis, Attrs: []AttrSpec{
@@ -92,4 +92,35 @@ func inferClip(c *Ctx) error {
 		}
 	}
 	return inferSame(c)
+}
+
+func evalClip(e *evalCtx) []*part {
+	if e.node.Attr("min") != nil || e.node.Attr("max") != nil {
+		return nil
+	}
+	p := e.in(0)
+	for i := 1; i < 3 && p != nil; i++ {
+		if !e.has(i) {
+			continue
+		}
+		bound := e.in(i)
+		if bound == nil || bound.len() != 1 || bound.elem != p.elem {
+			return nil
+		}
+		q := newPart(p.elem, p.dims)
+		for k := 0; k < p.len(); k++ {
+			switch {
+			case p.f != nil && i == 1:
+				q.f[k] = math.Max(p.f[k], bound.f[0])
+			case p.f != nil:
+				q.f[k] = math.Min(p.f[k], bound.f[0])
+			case i == 1:
+				q.v[k] = maxNum(p.v[k], bound.v[0])
+			default:
+				q.v[k] = minNum(p.v[k], bound.v[0])
+			}
+		}
+		p = q
+	}
+	return one(p)
 }
