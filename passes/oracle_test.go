@@ -65,7 +65,13 @@ func feeds(m *ir.Model, seed uint64, sizes map[string][]int64) (map[string]*ir.T
 			i[k] = rng.Int64N(2)
 		}
 		var x *ir.Tensor
-		if v.DType() == ir.Float32 {
+		if v.DType() == ir.Bool {
+			bits := make([]bool, n)
+			for k := range bits {
+				bits[k] = i[k] == 1
+			}
+			x, err = ir.FromBools(bits, dims...)
+		} else if v.DType() == ir.Float32 {
 			x, err = ir.FromFloat32s(f, dims...)
 		} else {
 			x, err = ir.PackInts(v.DType(), i, dims...)
