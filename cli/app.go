@@ -15,7 +15,7 @@ import (
 // commands is the table of subcommands in the order of the help text.
 func commands() []*cli.Command {
 	return []*cli.Command{
-		trainCommand(), zooCommand(), pnpCommand(), dataCommand(), runtimeCommand(),
+		trainCommand(), evalCommand(), zooCommand(), pnpCommand(), dataCommand(), runtimeCommand(),
 	}
 }
 

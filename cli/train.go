@@ -190,6 +190,11 @@ func taskOf(c *cli.Context, m *ir.Model) (task.Task, error) {
 
 // openProblem ties a model to --data and --eval-data.
 func openProblem(c *cli.Context, m *ir.Model, t task.Task) (problem.Problem, error) {
+	return openProblemOn(c, m, t, c.String("data"), c.String("eval-data"))
+}
+
+// openProblemOn ties a model to folders, or to rendered data.
+func openProblemOn(c *cli.Context, m *ir.Model, t task.Task, data, eval string) (problem.Problem, error) {
 	o := problem.Options{Task: t, Seed: c.Uint64("seed"), Threads: c.Int("threads")}
 	size := 0
 	for _, v := range m.Graph.Inputs() {
@@ -197,7 +202,7 @@ func openProblem(c *cli.Context, m *ir.Model, t task.Task) (problem.Problem, err
 			size = int(s[2].Size)
 		}
 	}
-	o, err := withData(o, c.String("data"), c.String("eval-data"), size, c.App.ErrWriter)
+	o, err := withData(o, data, eval, size, c.App.ErrWriter)
 	if err != nil {
 		return nil, err
 	}

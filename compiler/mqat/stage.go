@@ -210,4 +210,3 @@ func (b *Bench) ranges(pl *quant.Placement) (map[string]quant.Range, error) {
 	}
 	return quant.Ranges(b.obs, pl, quant.MSE)
 }
-
