@@ -9,8 +9,8 @@ const gatherLimit = 1 << 18
 
 // weightGrad is the gradient by the weights [K, C/group, kernel...] of a convolution that takes big [N, C, ...] to the shape of
 // small [N, K, ...], given the cotangent small. The forms were chosen by timing on onnxruntime's CPU provider: one batched
-// MatMul for pointwise kernels, one Conv over all N*C planes for depthwise ones, im2col by Gather and one MatMul otherwise (a
-// MatMul per tap over Slices where the indices would be large), a Conv over transposed tensors where sizes are not static.
+// MatMul for pointwise kernels, those of conv_depthwise.go, im2col by Gather and one MatMul otherwise (a MatMul per tap over
+// Slices where the indices would be large), a Conv over transposed tensors where sizes are not static.
 func (c *call) weightGrad(big, small *ir.Value, wd []int64, w window, group int64) *ir.Value {
 	switch {
 	case group == 1 && w.pointwise():
@@ -45,27 +45,6 @@ func (c *call) weightGradPointwise(big, small *ir.Value, wd []int64, w window) *
 	}
 	a, b := flat(small, wd[0]), flat(big, wd[1])
 	return c.reshape(c.sum(c.op("MatMul", a, c.transpose(b, 0, 2, 1)), false, 0), wd...)
-}
-
-// weightGradDepthwise convolves each of the N*C planes of big with the matching planes of small as its kernel.
-func (c *call) weightGradDepthwise(big, small *ir.Value, wd []int64, w window, group int64) *ir.Value {
-	rank := len(w.kernel)
-	n := c.dims(big)[0]
-	planes := c.reshape(big, append([]int64{1, n * group}, w.in...)...)
-	kernel := c.reshape(small, append([]int64{n * wd[0], 1}, w.out...)...)
-	pads := append(append([]int64{}, w.lo...), repeat(0, rank)...)
-	more := false
-	for i := 0; i < rank; i++ {
-		t := w.trailing(i)
-		pads[rank+i] = max(t, 0)
-		more = more || -t >= w.dilations[i]
-	}
-	y := c.Op("Conv", []*ir.Value{planes, kernel}, ir.AInts("kernel_shape", w.out...), ir.AInts("strides", w.dilations...),
-		ir.AInts("dilations", w.strides...), ir.AInts("pads", pads...), ir.AInt("group", n*group))
-	if more {
-		y = c.slice(y, repeat(0, rank), w.kernel, seq(2, rank+2), repeat(1, rank))
-	}
-	return c.reshape(c.sum(c.reshape(y, n, wd[0], product(w.kernel)), false, 0), wd...)
 }
 
 // columns lists, for each position and tap, the index of the element of one image the tap reads, row-major over the spatial
