@@ -30,11 +30,11 @@ static int count(const mqatc_tensor *t, uint64_t *n) {
       zero = 1;
       continue;
     }
-    if (k > (uint64_t)(INT64_MAX / 64) / (uint64_t)d) return 0;
+    if (k > (uint64_t)INT64_MAX / (uint64_t)d) return 0;
     k *= (uint64_t)d;
   }
   *n = zero ? 0 : k;
-  return 1;
+  return *n <= (uint64_t)(INT64_MAX / 64 - 8);
 }
 
 uint64_t mqatc_elements(const mqatc_tensor *t) {
