@@ -57,17 +57,11 @@ func TestLossAgainstFormula(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	// Two images of 2x50 and of 1 element; the second image of the map is quiet.
 	y, want := make([]float32, 200), make([]float32, 200)
-	var mean, varied, energy, diff float64
 	for i := range y {
-		want[i] = 100 + float32(i%7)
+		want[i] = (10 + float32(i%7)) / float32(1+99*(i/100))
 		y[i] = want[i] + float32(i%3)*0.1
-		mean += float64(want[i]) / 200
-	}
-	for i := range y {
-		varied += (float64(want[i]) - mean) * (float64(want[i]) - mean)
-		energy += float64(want[i]) * float64(want[i])
-		diff += float64(y[i]-want[i]) * float64(y[i]-want[i])
 	}
 	r, err := s.Run(map[string]*ir.Tensor{
 		"map": tensor(t, y, 2, 2, 50), "map.teacher": tensor(t, want, 2, 2, 50),
@@ -77,8 +71,22 @@ func TestLossAgainstFormula(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, _ := r["loss"].Float32s()
-	expect := (diff/(varied+1e-3*energy) + 1.0/34) / 2
-	if math.Abs(float64(got[0])-expect) > 1e-4*expect {
+	var size, diff [2]float64
+	for n := range 2 {
+		mean := 0.0
+		for _, v := range want[100*n : 100*n+100] {
+			mean += float64(v) / 100
+		}
+		for i := 100 * n; i < 100*n+100; i++ {
+			w, d := float64(want[i]), float64(y[i]-want[i])
+			size[n] += (w-mean)*(w-mean) + 0.05*w*w
+			diff[n] += d * d
+		}
+	}
+	floor := 0.1*(size[0]+size[1])/2 + 1e-3
+	maps := (diff[0]/(size[0]+floor) + diff[1]/(size[1]+floor)) / 2
+	scores := 1 / (25 + 0.1*17 + 1e-5) / 2
+	if expect := (maps + scores) / 2; math.Abs(float64(got[0])-expect) > 1e-4*expect {
 		t.Errorf("loss %v, formula %v", got[0], expect)
 	}
 	if _, err := Loss(outputs(t)[2:]); err == nil {

@@ -14,10 +14,21 @@ const Teacher = ".teacher"
 // few is the number of elements of an output, by image, up to which their own variance says too little about their size.
 const few = 64
 
-// Loss is the mean over the float outputs of sum((y-t)^2) / (sum((t-mean(t))^2) + 0.001*sum(t^2)), sums over the batch; t is the
-// target OUTPUT.teacher. For outputs of few elements the divisor is sum(t^2). So every output counts alike, whatever its size.
+// Parts of the divisor of an image's error: its energy beside its variance, the batch's mean, and the square of a value that counts
+// as nothing.
+const (
+	energyPart = 0.05
+	batchPart  = 0.1
+	nothing    = 1e-5
+)
+
+// Loss is the mean over float outputs and images of |y-t|^2 / (v + 0.1*mean(v) + 1e-5*M), with t the target OUTPUT.teacher, M the
+// elements of an image, v = sum((t-mean(t))^2) + 0.05*sum(t^2) of the image and mean(v) over the batch. For outputs of few elements
+// v is sum(t^2). So every output and every image counts alike, whatever its size, and an output that is zero everywhere does not
+// outweigh the others.
 //
-// The outputs must have types; outputs of integers, such as indices, are left out. It is an error if none is float.
+// The outputs must have types; their first dimension is the batch where it is symbolic or 1. Outputs of integers, such as indices,
+// are left out. It is an error if none is float.
 func Loss(outputs []*ir.Value) (*ir.Model, error) {
 	m := ir.NewModel("distill", 17)
 	b := ir.NewBuilder(m.Graph, "loss", op.InferNode)
@@ -46,7 +57,7 @@ func Loss(outputs []*ir.Value) (*ir.Model, error) {
 	all := parts[0]
 	if len(parts) > 1 {
 		all = b.Op("Concat", parts, ir.AInt("axis", 0))
-		all = b.Op("ReduceSum", []*ir.Value{all, b.Int64s(0)}, ir.AInt("keepdims", 0))
+		all = b.Op("ReduceSum", []*ir.Value{all, b.Int64s(0)}, ir.AInt("keepdims", 1))
 		all = b.Op("Mul", []*ir.Value{all, b.Float(1 / float32(len(parts)))})
 	}
 	out := b.Node(ir.NodeSpec{Op: "Identity", Inputs: []*ir.Value{all}, Outputs: []string{"loss"}}, 1)[0]
@@ -58,36 +69,45 @@ func Loss(outputs []*ir.Value) (*ir.Model, error) {
 
 func part(b *ir.Builder, y, t *ir.Value) *ir.Value {
 	b.Site = y.Name() + "_distill"
-	flat := func(v *ir.Value) *ir.Value { return b.Op("Reshape", []*ir.Value{v, b.Int64s(-1)}) }
+	op := func(name string, in ...*ir.Value) *ir.Value { return b.Op(name, in) }
+	rows, inner := imageShape(y.Shape())
+	byImage := func(v *ir.Value) *ir.Value { return op("Reshape", v, b.Int64s(rows, -1)) }
 	sum := func(v *ir.Value) *ir.Value {
-		return b.Op("ReduceSum", []*ir.Value{v, b.Int64s(0)}, ir.AInt("keepdims", 1))
+		return b.Op("ReduceSum", []*ir.Value{v, b.Int64s(1)}, ir.AInt("keepdims", 1))
 	}
-	square := func(v *ir.Value) *ir.Value { return b.Op("Mul", []*ir.Value{v, v}) }
-	yf, tf := flat(y), flat(t)
-	energy := sum(square(tf))
-	size := energy
-	if many(y.Shape()) {
-		mean := b.Op("ReduceMean", []*ir.Value{tf}, ir.AInt("keepdims", 1))
-		varied := sum(square(b.Op("Sub", []*ir.Value{tf, mean})))
-		size = b.Op("Add", []*ir.Value{varied, b.Op("Mul", []*ir.Value{energy, b.Float(1e-3)})})
+	mean := func(v *ir.Value) *ir.Value { return b.Op("ReduceMean", []*ir.Value{v}, ir.AInt("keepdims", 1)) }
+	square := func(v *ir.Value) *ir.Value { return op("Mul", v, v) }
+	ym, tm := byImage(y), byImage(t)
+	size := sum(square(tm))
+	if inner > few {
+		offset := op("Mul", square(sum(tm)), b.Float(float32(1/float64(inner))))
+		varied := op("Sub", op("Mul", size, b.Float(1+energyPart)), offset)
+		size = op("Max", varied, op("Mul", size, b.Float(energyPart)))
 	}
-	size = b.Op("Add", []*ir.Value{size, b.Float(1e-12)})
-	return b.Op("Div", []*ir.Value{sum(square(b.Op("Sub", []*ir.Value{yf, tf}))), size})
+	floor := op("Add", op("Mul", mean(size), b.Float(batchPart)), b.Float(float32(nothing*float64(max(inner, 1)))))
+	ratio := op("Div", sum(square(op("Sub", ym, tm))), op("Add", size, floor))
+	return op("Reshape", mean(ratio), b.Int64s(1))
 }
 
-// many reports whether an output has more than few elements by image; the first dimension counts as the batch.
-func many(s ir.Shape) bool {
-	n := int64(1)
+// imageShape is the first size of an output reshaped to images x elements, as Reshape takes it, and the number of elements of an
+// image, 0 where it is unknown.
+func imageShape(s ir.Shape) (rows, inner int64) {
+	inner = 1
 	for i, d := range s {
-		if !d.Known() {
-			if i > 0 {
-				return true
-			}
+		switch {
+		case i == 0 && (!d.Known() || d.Size == 1):
+			rows = 0
 			continue
+		case i == 0:
+			rows = 1
 		}
-		if i > 0 || len(s) == 1 {
-			n *= d.Size
+		if !d.Known() {
+			inner = 0
 		}
+		inner *= d.Size
 	}
-	return n > few
+	if len(s) == 0 {
+		rows = 1
+	}
+	return rows, inner
 }
