@@ -1,0 +1,229 @@
+package mqat
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"mqatc/compiler/fit"
+	"mqatc/compiler/plan"
+	"mqatc/compiler/report"
+	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
+	"mqatc/passes/quant"
+	"mqatc/passes/target"
+)
+
+// InfeasibleError says that no assignment of widths is small enough.
+type InfeasibleError struct{ Doc *plan.Document }
+
+// Error says what was asked for and what can be reached.
+func (e *InfeasibleError) Error() string {
+	return fmt.Sprintf("no plan fits: %s; the smallest reachable payload is %d bytes, %.2f times smaller", e.Doc.Reason, e.Doc.Smallest,
+		ratio(e.Doc.Bytes.Before, e.Doc.Smallest))
+}
+
+// planner asks compiler/plan for widths and remembers the plan.
+type planner struct {
+	b   *Bench
+	j   Job
+	doc *plan.Document
+	// layers are the measured sensitivities, for the report.
+	layers []report.Layer
+}
+
+func (p *planner) request(fixed map[string]int) plan.Request {
+	c := p.b.cfg
+	r := plan.Request{Compress: c.Compress, Basis: c.Basis, Budget: c.Budget, Bits: c.Bits, Assign: map[string]int{}}
+	maps.Copy(r.Assign, c.Assign)
+	maps.Copy(r.Assign, fixed)
+	return r
+}
+
+func (p *planner) input(v *variant) (plan.Input, error) {
+	plain := map[string]*ir.Tensor{}
+	for name, t := range v.values {
+		if p.b.net.Model.Graph.Value(name) != nil {
+			plain[name] = t
+		}
+	}
+	m, err := fit.Put(p.b.net.Model, plain)
+	if err != nil {
+		return plan.Input{}, err
+	}
+	in := plan.Input{Model: m, Partition: p.b.net.Partition, PayloadBefore: p.j.PayloadBefore, FileBefore: p.j.SourceBytes, Target: p.b.tgt,
+		Quantizer: p.b.cfg.Quantizer, PerTensor: p.b.cfg.PerTensor}
+	if p.b.cfg.Basis == plan.File {
+		in.FileAfter = func(bits map[string]int) (int64, error) { return p.fileAfter(bits) }
+	}
+	return in, nil
+}
+
+// fileAfter emits the network at widths of modules, untrained, to see how many bytes that takes.
+func (p *planner) fileAfter(modules map[string]int) (int64, error) {
+	b := p.b
+	v, err := b.assign(b.Float().(*variant), b.spread(modules))
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range b.modules {
+		v.active[m.Name] = true
+	}
+	fake, r, pl, err := b.rounded(v)
+	if err != nil {
+		return 0, err
+	}
+	codes, err := quant.Collect(fake, r)
+	if err != nil {
+		return 0, err
+	}
+	e, err := b.tgt.Emit(fake, r, codes, pl, target.EmitOptions{})
+	if err != nil {
+		return 0, err
+	}
+	if err := p.j.Task.Keep(e.Model); err != nil {
+		return 0, err
+	}
+	raw, err := format.Marshal(e.Model)
+	// Each external tensor starts at a multiple of 64 bytes and takes some bytes of reference in the model.
+	return int64(len(raw)) + 100*int64(len(e.Weights)), err
+}
+
+// lambda are the sensitivities at v; weights that have their widths already count nothing.
+func (p *planner) lambda(v *variant) (plan.Sensitivity, error) {
+	if p.b.cfg.Data == plan.Weights {
+		return plan.Sensitivity{Source: plan.Weights}, nil
+	}
+	res, err := p.b.sensitivity(v)
+	if err != nil {
+		return plan.Sensitivity{}, err
+	}
+	s := plan.Sensitivity{Source: fmt.Sprintf("Hessian trace, %d probes", res.Probes), Lambda: map[string]float64{}}
+	for name := range p.b.weight {
+		s.Lambda[name] = 0
+	}
+	p.layers = nil
+	for i, l := range res.Layers {
+		s.Lambda[l.Name] = res.Lambda(i)
+		p.layers = append(p.layers, report.Layer{Name: l.Name, Module: p.b.home[l.Name], N: l.Elements, Lambda: res.Lambda(i), StdErr: l.StdErr})
+	}
+	if res.Negative > 0 {
+		p.b.watch.Line("%d of %d layers have a negative trace; it counts as zero", res.Negative, len(res.Layers))
+	}
+	return s, nil
+}
+
+// plan gives every module a width.
+func (p *planner) plan(v *variant, fixed map[string]int) (map[string]int, error) {
+	d, err := p.make(v, p.request(fixed))
+	if err != nil {
+		return nil, err
+	}
+	p.b.watch.Line("plan: %v, %.2f times smaller", d.Bits, d.Compress.Achieved)
+	return d.Bits, nil
+}
+
+func (p *planner) make(v *variant, r plan.Request) (*plan.Document, error) {
+	in, err := p.input(v)
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.lambda(v)
+	if err != nil {
+		return nil, err
+	}
+	d, err := plan.Make(in, s, r)
+	if err != nil {
+		return nil, err
+	}
+	p.doc = d
+	if d.Infeasible() {
+		return nil, &InfeasibleError{d}
+	}
+	return d, p.b.dir.Store(p.b.prefix+"plan", d)
+}
+
+// uniform is the widest width that fits when all modules take the same.
+func (p *planner) uniform() (map[string]int, error) {
+	in, err := p.input(p.b.Float().(*variant))
+	if err != nil {
+		return nil, err
+	}
+	t, err := plan.Measure(in, plan.Sensitivity{Source: plan.Weights}, p.request(nil))
+	if err != nil {
+		return nil, err
+	}
+	limit := p.b.cfg.Budget
+	if limit == 0 {
+		limit = int64(float64(p.j.PayloadBefore) / p.b.cfg.Compress)
+	}
+	widths := slices.Clone(p.b.cfg.Bits)
+	slices.Reverse(widths)
+	for _, bits := range widths {
+		total := t.Fixed
+		for _, os := range t.Options {
+			for _, o := range os {
+				if o.Bits == bits {
+					total += o.Bytes
+				}
+			}
+		}
+		if total <= limit {
+			modules := map[string]int{}
+			for _, m := range p.b.modules {
+				modules[m.Name] = bits
+			}
+			if p.doc, err = t.Solve(plan.Request{Budget: total, Bits: []int{bits}}); err != nil {
+				return nil, err
+			}
+			return p.b.spread(modules), nil
+		}
+	}
+	d, err := t.Solve(p.request(nil))
+	if err != nil {
+		return nil, err
+	}
+	d.Reason = fmt.Sprintf("no width of %v for all modules reaches the size asked for", p.b.cfg.Bits)
+	return nil, &InfeasibleError{d}
+}
+
+// layerwise is HAWQ's way: every layer gets a width of its own from the same importance.
+func (p *planner) layerwise(v *variant) (map[string]int, error) {
+	r := p.request(nil)
+	r.Layers = true
+	d, err := p.make(v, r)
+	if err != nil {
+		return nil, err
+	}
+	return d.Bits, nil
+}
+
+// bytes is what a module takes at a width; 0 where the plan does not know.
+func (p *planner) bytes(module string, bits int) int64 {
+	if p.doc == nil || p.doc.Table == nil {
+		return 0
+	}
+	for i, u := range p.doc.Table.Units {
+		if u.Name != module {
+			continue
+		}
+		for _, o := range p.doc.Table.Options[i] {
+			if o.Bits == bits {
+				return o.Bytes
+			}
+		}
+	}
+	return 0
+}
+
+// describe puts sensitivities and the frontier into a report.
+func (p *planner) describe(r *report.Report) {
+	r.Layers = p.layers
+	if p.doc == nil {
+		return
+	}
+	for _, f := range p.doc.Frontier {
+		r.Frontier = append(r.Frontier, report.Point{Bytes: f.Bytes, Achieved: f.Achieved, Cost: f.Objective, Bits: f.Bits})
+	}
+}
+
