@@ -1,148 +1,213 @@
 package rebatch
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 
+	"github.com/x448/float16"
+
 	"mqatc/onnx/ir"
 )
 
-// images is the batch of the proof.
-const images = 3
+// maxImages is the largest batch of the proof; every batch from 2 on is run.
+const maxImages = 3
 
-// tolerance is the largest difference between a batch and single images, relative to the largest magnitude of the output.
-const tolerance = 1e-4
+// Largest differences between a batch and single images, relative to the largest magnitude of the output, by the width of its
+// elements.
+const (
+	tolerance     = 1e-5
+	tolerance16   = 4e-3
+	rounding      = 2e-7 // allowed on top: Sigmoid and its like are exact to an absolute error only
+	maxProofInput = 1 << 26 // elements
+)
 
-// prove runs images at once through the rewritten model and one by one through the original, and compares all outputs.
-func (w *work) prove(original *ir.Model) error {
+// prove runs several images at once through the rewritten model and one by one through the original, and compares all outputs.
+func (w *walk) prove() error {
 	if w.c.Env.Eval == nil {
 		return stuckf("there is no evaluator to prove it with")
 	}
-	// Images of small values may leave every output at rest, which would prove nothing: then larger ones are tried.
+	// Images of small values may leave outputs at rest, which would prove nothing for them: then larger ones are tried.
+	moved := map[string]bool{}
 	for _, scale := range []float32{1, 255} {
-		moved, err := w.compare(original, scale)
-		if err != nil || moved {
+		if err := w.compare(scale, moved); err != nil {
 			return err
 		}
+		if len(moved)+len(w.report.Constant) >= len(w.file.Graph.Outputs()) {
+			return nil
+		}
 	}
-	return stuckf("the outputs are the same for all random inputs, which proves nothing")
+	if len(moved) == 0 {
+		return stuckf("the outputs are the same for all random inputs, which proves nothing")
+	}
+	for _, v := range w.file.Graph.Outputs() {
+		if !moved[v.Name()] && !slices.Contains(w.report.Constant, v.Name()) {
+			w.c.Note("output %q is the same for all random inputs", v.Name())
+		}
+	}
+	return nil
 }
 
-// compare reports whether any output differs between the images.
-func (w *work) compare(original *ir.Model, scale float32) (moved bool, err error) {
-	rng := rand.New(rand.NewPCG(w.o.Seed, 0x7265626174636821))
-	single := make([]map[string]*ir.Tensor, images)
-	joint := map[string]*ir.Tensor{}
-	for _, v := range original.Graph.Inputs() {
-		if v.IsInitializer() {
-			continue
-		}
-		for i := range single {
-			if single[i] == nil {
-				single[i] = map[string]*ir.Tensor{}
-			}
-			t, err := randomTensor(rng, v.DType(), w.feeds[v.Name()], scale)
-			if err != nil {
-				return false, stuckf("input %q: %v", v.Name(), err)
-			}
-			single[i][v.Name()] = t
-			if !w.batched[v.Name()] {
-				single[i][v.Name()] = single[0][v.Name()]
-			}
-		}
-		if joint[v.Name()], err = stack(single, v.Name(), w.batched[v.Name()]); err != nil {
-			return false, err
-		}
+// compare runs the proof on images of random values up to scale, and records which outputs differ from image to image.
+func (w *walk) compare(scale float32, moved map[string]bool) error {
+	single, err := w.samples(scale)
+	if err != nil {
+		return err
 	}
 	var want []map[string]*ir.Tensor
 	for i := range single {
-		out, err := w.c.Run(original, single[i])
+		if err := w.c.Cancelled(); err != nil {
+			return err
+		}
+		out, err := w.c.Run(w.file, single[i])
 		if err != nil {
-			return false, stuckf("running one image: %v", err)
+			return stuckf("running one image: %v", err)
 		}
 		want = append(want, out)
 	}
-	alone, err := w.c.Run(w.big, single[0])
-	if err != nil {
-		return false, stuckf("running one image after the change: %v", err)
-	}
-	got, err := w.c.Run(w.big, joint)
-	if err != nil {
-		return false, stuckf("running %d images at once: %v", images, err)
-	}
-	for _, v := range original.Graph.Outputs() {
-		name := v.Name()
-		if err := same(name, want[0][name], alone[name]); err != nil {
-			return false, stuckf("one image after the change: %v", err)
-		}
-		for i := range want {
-			part, err := w.part(got[name], want[i][name], i)
-			if err != nil {
-				return false, stuckf("output %q: %v", name, err)
+	for n := 2; n <= maxImages; n++ {
+		joint := map[string]*ir.Tensor{}
+		for name := range single[0] {
+			if joint[name], err = stack(single[:n], name, w.batched[name]); err != nil {
+				return err
 			}
-			if err := same(name, want[i][name], part); err != nil {
-				return false, stuckf("image %d of %d at once: %v", i+1, images, err)
+		}
+		if err := w.c.Cancelled(); err != nil {
+			return err
+		}
+		got, err := w.c.Run(w.big, joint)
+		if err != nil {
+			return stuckf("running %d images at once: %v", n, err)
+		}
+		for _, v := range w.file.Graph.Outputs() {
+			name := v.Name()
+			for i := range want[:n] {
+				part := got[name]
+				if !slices.Contains(w.report.Constant, name) {
+					if part, err = cut(got[name], want[i][name], i, n); err != nil {
+						return stuckf("output %q: %v", name, err)
+					}
+				}
+				d, err := w.same(name, want[i][name], part)
+				if err != nil {
+					return stuckf("image %d of %d at once: %v", i+1, n, err)
+				}
+				w.report.Diff = max(w.report.Diff, d)
+				if far(want[i][name], want[0][name]) {
+					moved[name] = true
+				}
 			}
-			moved = moved || !slices.Equal(want[i][name].Raw(), want[0][name].Raw())
 		}
 	}
-	return moved, nil
+	return nil
 }
 
-// part cuts image i out of an output of the whole batch; like is that output for the image alone.
-func (w *work) part(t, like *ir.Tensor, i int) (*ir.Tensor, error) {
+// samples makes the random inputs of the proof, one map for each image; inputs that hold no batch are the same in all.
+func (w *walk) samples(scale float32) ([]map[string]*ir.Tensor, error) {
+	rng := rand.New(rand.NewPCG(w.o.Seed, 0x7265626174636821))
+	single := make([]map[string]*ir.Tensor, maxImages)
+	for i := range single {
+		single[i] = map[string]*ir.Tensor{}
+		for _, v := range w.file.Graph.Inputs() {
+			if v.IsInitializer() {
+				continue
+			}
+			if i > 0 && !w.batched[v.Name()] {
+				single[i][v.Name()] = single[0][v.Name()]
+				continue
+			}
+			t, err := randomTensor(rng, v.DType(), w.feeds[v.Name()], scale/float32(i+1))
+			if err != nil {
+				return nil, stuckf("input %q: %v", v.Name(), err)
+			}
+			single[i][v.Name()] = t
+		}
+	}
+	return single, nil
+}
+
+// cut takes image i of n out of an output of the whole batch; like is that output for the image alone.
+func cut(t, like *ir.Tensor, i, n int) (*ir.Tensor, error) {
 	if t == nil || like == nil {
 		return nil, fmt.Errorf("it is missing")
 	}
-	if slices.Equal(t.Dims(), like.Dims()) {
-		return t, nil
-	}
 	want := slices.Clone(like.Dims())
 	if len(want) == 0 || want[0] != 1 {
-		return nil, fmt.Errorf("its shape is %v for one image, without a batch dimension, and %v for %d", like.Dims(), t.Dims(), images)
+		return nil, fmt.Errorf("its shape for one image is %v, without a batch dimension", like.Dims())
 	}
-	want[0] = images
+	want[0] = int64(n)
 	if !slices.Equal(t.Dims(), want) || t.DType() != like.DType() {
-		return nil, fmt.Errorf("it is %v for %d images, %v for one", t.Type(), images, like.Type())
+		return nil, fmt.Errorf("it is %v for %d images, %v for one", t.Type(), n, like.Type())
 	}
 	if t.DType().Bits() < 8 {
 		return nil, fmt.Errorf("it is of type %v, which is not compared", t.DType())
 	}
-	size := len(t.Raw()) / images
+	size := len(t.Raw()) / n
 	return ir.NewTensor(t.DType(), like.Dims(), t.Raw()[i*size:(i+1)*size])
 }
 
-func same(name string, want, got *ir.Tensor) error {
+// same is the difference of two tensors relative to the largest magnitude of want; an error when it is above the tolerance, or
+// when the types, the infinities or the NaNs differ.
+func (w *walk) same(name string, want, got *ir.Tensor) (float64, error) {
 	if want == nil || got == nil || want.DType() != got.DType() || !slices.Equal(want.Dims(), got.Dims()) {
-		return fmt.Errorf("output %q has another type", name)
+		return 0, fmt.Errorf("output %q has another type", name)
 	}
 	a, err := want.Floats()
 	if err != nil {
-		return fmt.Errorf("output %q: %w", name, err)
+		return 0, fmt.Errorf("output %q: %w", name, err)
 	}
 	b, err := got.Floats()
 	if err != nil {
-		return fmt.Errorf("output %q: %w", name, err)
+		return 0, fmt.Errorf("output %q: %w", name, err)
 	}
 	peak, worst := 0.0, 0.0
 	for i := range a {
-		if math.IsNaN(a[i]) && math.IsNaN(b[i]) || a[i] == b[i] {
-			continue
-		}
-		peak = max(peak, math.Abs(a[i]))
-		worst = max(worst, math.Abs(a[i]-b[i]))
-	}
-	for i := range a {
-		if !math.IsInf(a[i], 0) {
+		if !math.IsInf(a[i], 0) && !math.IsNaN(a[i]) {
 			peak = max(peak, math.Abs(a[i]))
 		}
+		if a[i] == b[i] || math.IsNaN(a[i]) && math.IsNaN(b[i]) {
+			continue
+		}
+		d := math.Abs(a[i] - b[i])
+		if math.IsNaN(d) {
+			d = math.Inf(1)
+		}
+		worst = max(worst, d)
 	}
-	if !(worst <= tolerance*peak) {
-		return fmt.Errorf("output %q differs by %.3g, its largest magnitude being %.3g", name, worst, peak)
+	limit := tolerance
+	switch d := want.DType(); {
+	case d == ir.Float16 || d == ir.BFloat16:
+		limit = tolerance16
+	case !d.IsFloat():
+		limit = 0
 	}
-	return nil
+	if worst > limit*peak+rounding {
+		return 0, fmt.Errorf("output %q differs by %.3g, its largest magnitude being %.3g", name, worst, peak)
+	}
+	if peak == 0 {
+		return 0, nil
+	}
+	return worst / peak, nil
+}
+
+// far reports whether two outputs differ by clearly more than the proof tolerates, so that taking one for the other would be seen.
+func far(a, b *ir.Tensor) bool {
+	x, err1 := a.Floats()
+	y, err2 := b.Floats()
+	if err1 != nil || err2 != nil || len(x) != len(y) {
+		return false
+	}
+	peak, most := 0.0, 0.0
+	for i := range x {
+		peak, most = max(peak, math.Abs(x[i])), max(most, math.Abs(x[i]-y[i]))
+	}
+	limit := tolerance
+	if a.DType() == ir.Float16 || a.DType() == ir.BFloat16 {
+		limit = tolerance16
+	}
+	return most > 4*(limit*peak+rounding)
 }
 
 // stack joins the tensors of all images along their first dimension, or takes the first where there is no batch.
@@ -165,7 +230,7 @@ func randomTensor(rng *rand.Rand, d ir.DType, dims []int64, scale float32) (*ir.
 	if err != nil {
 		return nil, err
 	}
-	if n > 1<<28 {
+	if n > maxProofInput {
 		return nil, fmt.Errorf("%v is too large to try", dims)
 	}
 	switch d {
@@ -181,6 +246,18 @@ func randomTensor(rng *rand.Rand, d ir.DType, dims []int64, scale float32) (*ir.
 			v[i] = rng.Float64() * float64(scale)
 		}
 		return ir.FromFloat64s(v, dims...)
+	case ir.Float16:
+		raw := make([]byte, 0, 2*n)
+		for range n {
+			raw = binary.LittleEndian.AppendUint16(raw, float16.Fromfloat32(rng.Float32()*scale).Bits())
+		}
+		return ir.NewTensor(d, dims, raw)
+	case ir.BFloat16:
+		raw := make([]byte, 0, 2*n)
+		for range n {
+			raw = binary.LittleEndian.AppendUint16(raw, uint16(math.Float32bits(rng.Float32()*scale)>>16))
+		}
+		return ir.NewTensor(d, dims, raw)
 	case ir.Bool:
 		v := make([]bool, n)
 		for i := range v {
