@@ -1,6 +1,8 @@
 package clean
 
 import (
+	"slices"
+
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 	"mqatc/passes/pass"
@@ -12,7 +14,16 @@ func noops(c *pass.Ctx, g *ir.Graph) (bool, error) {
 	changed := false
 	for _, n := range g.Nodes() {
 		x, y := n.Input(0), n.Output(0)
-		if x == nil || y == nil || !noop(n) {
+		if x == nil || y == nil {
+			continue
+		}
+		if n.Is("CastLike") && n.Input(1) != nil && n.Input(1).DType() != ir.Undefined {
+			if err := castLike(g, n); err != nil {
+				return changed, c.Errorf(n, "%w", err)
+			}
+			changed = true
+		}
+		if !noop(n) {
 			continue
 		}
 		if x.Graph() != g {
@@ -61,8 +72,37 @@ func noop(n *ir.Node) bool {
 		return x.Type.Kind == ir.KindTensor && x.DType() != ir.Undefined && int64(x.DType()) == n.Int("to", -1)
 	case n.Is("Concat"):
 		return len(n.Inputs()) == 1
+	case n.Is("Expand"), n.Is("Reshape"):
+		from, ok1 := n.Input(0).StaticDims()
+		to, ok2 := n.Output(0).StaticDims()
+		return ok1 && ok2 && slices.Equal(from, to)
+	case n.Is("Transpose"):
+		perm := n.Ints("perm")
+		for i, p := range perm {
+			if p != int64(i) {
+				return false
+			}
+		}
+		return len(perm) > 0
+	case n.Is("Pad"):
+		if n.Input(1) == nil {
+			return false
+		}
+		pads, ok := op.ConstInts(n.Input(1))
+		return ok && !slices.ContainsFunc(pads, func(p int64) bool { return p != 0 })
 	}
 	return false
+}
+
+// castLike writes a cast to the type of another value as a cast to that type.
+func castLike(g *ir.Graph, n *ir.Node) error {
+	to := n.Input(1).DType()
+	if err := g.SetInput(n, 1, nil); err != nil {
+		return err
+	}
+	n.Op = "Cast"
+	n.SetAttr(ir.AInt("to", int64(to)))
+	return nil
 }
 
 // inferenceDropout reports whether a Dropout passes its input on: always up to opset 11, afterwards unless training_mode may be
