@@ -18,6 +18,8 @@ type call struct {
 	cots []*ir.Value
 	dt   ir.DType // element type of the cotangents
 	memo map[string]*ir.Value
+	// tables holds constants that only depend on a geometry, by that geometry, for all nodes.
+	tables map[string]*ir.Value
 }
 
 func (c *call) in(i int) *ir.Value  { return c.n.Input(i) }

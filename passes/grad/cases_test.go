@@ -124,6 +124,7 @@ func reduceCases() []ruleCase {
 		ruleCase{op: "LayerNormalization", name: "last", in: []input{x(2, 3, 4), x(4), x(4)}},
 		ruleCase{op: "LayerNormalization", name: "two", in: []input{x(2, 3, 4), x(3, 4)}, attrs: []ir.Attr{ir.AInt("axis", 1)}},
 		ruleCase{op: "GroupNormalization", name: "channel", in: []input{x(2, 4, 3, 2), x(4), x(4)}, attrs: []ir.Attr{ir.AInt("num_groups", 2)}, opset: 21},
+		ruleCase{op: "GroupNormalization", name: "group", in: []input{x(2, 4, 3, 2), x(2), x(2)}, attrs: []ir.Attr{ir.AInt("num_groups", 2)}, opset: 18},
 	)
 }
 
@@ -142,11 +143,24 @@ func linearCases() []ruleCase {
 	}
 	ta, tb := ir.AInt("transA", 1), ir.AInt("transB", 1)
 	mm := func(name string, a, b input) ruleCase { return ruleCase{op: "MatMul", name: name, in: []input{a, b}} }
+	loss := func(name string, weights []float64, a ...ir.Attr) ruleCase {
+		i := []input{x(5, 4), ints(0, 2, 1, 3, 2)}
+		if weights != nil {
+			i = append(i, num(weights...))
+		}
+		return ruleCase{op: "SoftmaxCrossEntropyLoss", name: name, in: i, attrs: a}
+	}
 	ein := func(eq string, i ...input) ruleCase {
 		return ruleCase{op: "Einsum", name: eq, in: i, attrs: []ir.Attr{ir.AString("equation", eq)}}
 	}
 	return []ruleCase{
 		gemm("plain"), gemm("A", ta), gemm("B", tb), gemm("AB", ta, tb), gemm("scaled", ir.AFloat("alpha", 0.5), ir.AFloat("beta", -2), tb),
+		loss("mean", nil), loss("weighted", []float64{1, 0.5, 2, 3}), loss("ignore", []float64{1, 0.5, 2, 3}, ir.AInt("ignore_index", 2)),
+		loss("sum", nil, ir.AString("reduction", "sum")), loss("none", []float64{1, 0.5, 2, 3}, ir.AString("reduction", "none")),
+		{op: "SoftmaxCrossEntropyLoss", name: "images", in: []input{x(2, 3, 2, 2), ints(0, 2, 1, 1, 2, 0, -1, 1).shaped(2, 2, 2).late()}, attrs: []ir.Attr{ir.AInt("ignore_index", -1)}},
+		{op: "SoftmaxCrossEntropyLoss", name: "two outputs", nout: 2, in: []input{x(5, 4), ints(0, 2, 1, 3, 2)}},
+		{op: "NegativeLogLikelihoodLoss", name: "mean", in: []input{x(5, 4), ints(0, 2, 1, 3, 2)}},
+		{op: "NegativeLogLikelihoodLoss", name: "images", in: []input{x(2, 3, 2, 2), ints(0, 2, 1, 1, 2, 0, 1, 1).shaped(2, 2, 2), num(1, 2, 0.5)}},
 		{op: "Gemm", name: "no C", in: []input{x(3, 4), x(4, 5)}},
 		{op: "Gemm", name: "C scalar", in: []input{x(3, 4), x(4, 5), x()}},
 		mm("2D", x(3, 4), x(4, 5)), mm("rows", x(2, 3, 4), x(4, 5)), mm("batch", x(2, 3, 4), x(2, 4, 5)), mm("left", x(3, 4), x(2, 4, 5)),

@@ -9,7 +9,7 @@ func (c *call) weightGradDepthwise(big, small *ir.Value, wd []int64, w window, g
 		if product(w.kernel) <= 9 {
 			return c.depthwiseTaps(big, small, wd, w)
 		}
-		if len(w.kernel) == 2 && product(w.dilations) == 1 && product(w.out) >= 1024 {
+		if len(w.kernel) == 2 && product(w.dilations) == 1 && product(w.out) >= 512 {
 			return c.depthwiseRows(big, small, wd, w)
 		}
 	}

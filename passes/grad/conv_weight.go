@@ -1,6 +1,8 @@
 package grad
 
 import (
+	"fmt"
+
 	"mqatc/onnx/ir"
 )
 
@@ -75,6 +77,21 @@ func (w *window) columns() (idx []int32, padded bool) {
 	return idx, padded
 }
 
+// columns is the constant [positions, taps] of w.columns, one for all nodes of the same geometry.
+func (c *call) columns(w window) (*ir.Value, bool) {
+	idx, padded := w.columns()
+	key := fmt.Sprint("columns", w)
+	if v := c.tables[key]; v != nil {
+		return v, padded
+	}
+	t, err := ir.FromInt32s(idx, product(w.out), product(w.kernel))
+	if err != nil {
+		return c.Fail(err), padded
+	}
+	c.tables[key] = c.Const(t)
+	return c.tables[key], padded
+}
+
 func unravel(flat int64, dims, at []int64) {
 	for i := len(dims) - 1; i >= 0; i-- {
 		at[i] = flat % dims[i]
@@ -87,15 +104,11 @@ func (c *call) weightGradGather(big, small *ir.Value, wd []int64, w window, grou
 	k, per := wd[0], wd[1]
 	positions, taps := product(w.out), product(w.kernel)
 	rows := c.reshape(c.channelsLast(big), n, product(w.in), ch)
-	idx, padded := w.columns()
+	idx, padded := c.columns(w)
 	if padded {
 		rows = c.Op("Concat", []*ir.Value{rows, c.filled(0, n, 1, ch)}, ir.AInt("axis", 1))
 	}
-	t, err := ir.FromInt32s(idx, positions, taps)
-	if err != nil {
-		return c.Fail(err)
-	}
-	cols := c.Op("Gather", []*ir.Value{rows, c.Const(t)}, ir.AInt("axis", 1)) // [n, positions, taps, ch]
+	cols := c.Op("Gather", []*ir.Value{rows, idx}, ir.AInt("axis", 1)) // [n, positions, taps, ch]
 	d := c.channelsFirst(small)
 	if group == 1 {
 		g := c.op("MatMul", c.reshape(d, k, n*positions), c.reshape(cols, n*positions, taps*ch))

@@ -234,3 +234,62 @@ func evalNorm(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 	}
 	return []*arr{y}, nil
 }
+
+func evalLoss(e *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
+	logp := in[0]
+	if n.Op == "SoftmaxCrossEntropyLoss" {
+		ys, err := evalSoftmax(e, logSoftmax, in)
+		if err != nil {
+			return nil, err
+		}
+		logp = ys[0]
+	}
+	each1 := newArr(in[1].shape...)
+	total := 0.0
+	each(in[1].shape, func(at []int64, k int64) {
+		l := int64(in[1].v[k])
+		if a := n.Attr("ignore_index"); a != nil && l == a.I {
+			return
+		}
+		w := 1.0
+		if in[2] != nil {
+			w = in[2].v[l]
+		}
+		total += w
+		each1.v[k] = -w * logp.at(append([]int64{at[0], l}, at[1:]...))
+	})
+	red := n.Str("reduction", "mean")
+	if red == "none" {
+		return []*arr{each1, logp}, nil
+	}
+	y := newArr()
+	for _, v := range each1.v {
+		y.v[0] += v
+	}
+	if red == "mean" {
+		y.v[0] /= total
+	}
+	return []*arr{y, logp}, nil
+}
+
+var logSoftmax = func() *ir.Node {
+	n, err := ir.NewGraph("g").Append(ir.NodeSpec{Op: "LogSoftmax", Attrs: []ir.Attr{ir.AInt("axis", 1)}})
+	if err != nil {
+		return nil
+	}
+	return n
+}()
+
+func evalOneHot(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
+	axis := int(n.Int("axis", -1))
+	s := append(append(append([]int64{}, in[0].shape[:axis]...), int64(in[1].v[0])), in[0].shape[axis:]...)
+	y := newArr(s...)
+	each(s, func(at []int64, k int64) {
+		l := in[0].at(append(append([]int64{}, at[:axis]...), at[axis+1:]...))
+		y.v[k] = in[2].v[0]
+		if int64(l) == at[axis] {
+			y.v[k] = in[2].v[1]
+		}
+	})
+	return []*arr{y}, nil
+}

@@ -20,6 +20,7 @@ var arrOps = map[string]func(e *evaluator, n *ir.Node, in []*arr) ([]*arr, error
 	"Softmax": evalSoftmax, "LogSoftmax": evalSoftmax, "BatchNormalization": evalNorm, "InstanceNormalization": evalNorm,
 	"LayerNormalization": evalNorm, "GroupNormalization": evalNorm, "LpNormalization": evalLpNorm,
 	"Conv": evalConv, "ConvTranspose": evalConvTranspose, "AveragePool": evalPool, "MaxPool": evalPool,
+	"SoftmaxCrossEntropyLoss": evalLoss, "NegativeLogLikelihoodLoss": evalLoss, "OneHot": evalOneHot,
 	"MatMul": evalMatMul, "Gemm": evalGemm, "Einsum": evalEinsum,
 }
 

@@ -29,7 +29,9 @@ type Options struct {
 	Stop func(*ir.Value) bool
 }
 
-// Gradients appends to g the nodes computing d(sum over outs of <Value, Cotangent>)/d(wrt[i]), of the shape of wrt[i].
+// Gradients appends to g the nodes computing d(sum over outs of <Value, Cotangent>)/d(wrt[i]), of the shape of wrt[i]. Values of g
+// must have types; static sizes give faster forms, and some rules need them. Two of the values returned may be one, and one may
+// be a value that was there before, such as a cotangent.
 //
 // Only nodes on a path from wrt to outs are visited. A wrt no path leads from to outs gets nil: its gradient is zero. Along
 // QuantizeLinear and DequantizeLinear the cotangent of an integer value is a float one (straight-through); other integer values
@@ -42,7 +44,7 @@ func Gradients(g *ir.Graph, outs []Seed, wrt []*ir.Value, opt Options) ([]*ir.Va
 		opt.Pass = "grad"
 	}
 	e := &engine{g: g, opt: opt, b: ir.NewBuilder(g, opt.Pass, op.InferNode),
-		active: map[*ir.Value]bool{}, flows: map[*ir.Value]bool{}, parts: map[*ir.Value][]*ir.Value{}}
+		active: map[*ir.Value]bool{}, flows: map[*ir.Value]bool{}, parts: map[*ir.Value][]*ir.Value{}, tables: map[string]*ir.Value{}}
 	for _, v := range wrt {
 		if v == nil || v.Graph() != g {
 			return nil, fmt.Errorf("pass %s: a value to differentiate by is not in graph %q", opt.Pass, g.Name)
@@ -84,6 +86,7 @@ type engine struct {
 	active map[*ir.Value]bool // depends on a wrt
 	flows  map[*ir.Value]bool // active, and its producer is to be visited for it
 	parts  map[*ir.Value][]*ir.Value
+	tables map[string]*ir.Value // large constants that several nodes' gradients share
 }
 
 func ruleOf(n *ir.Node) (row, bool) {
@@ -183,7 +186,7 @@ func (e *engine) visit(n *ir.Node) error {
 	if !e.reads(n) {
 		return nil
 	}
-	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}}
+	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, tables: e.tables}
 	e.b.Site = siteOf(n)
 	any := false
 	for _, o := range n.Outputs() {

@@ -222,6 +222,46 @@ func TestLSQ(t *testing.T) {
 	closeTo(t, "step size", e.get(g[1]).v, []float64{ds}, 1e-6, 0)
 }
 
+// TestIntegerCarriers lets operators that move elements stand between QuantizeLinear and DequantizeLinear: the cotangent passes
+// through them as a float value.
+func TestIntegerCarriers(t *testing.T) {
+	n := newNet(t)
+	x, u := n.input("x", 2, 3), n.input("u", 4, 2)
+	s := n.b.Float(0.05)
+	q := n.op("QuantizeLinear", []*ir.Value{x, s, n.b.Const(int8Zero(t))})
+	q = n.op("Transpose", []*ir.Value{q}, ir.AInts("perm", 1, 0))
+	q = n.op("Concat", []*ir.Value{q, n.op("Slice", []*ir.Value{q, n.b.Int64s(0), n.b.Int64s(1)})}, ir.AInt("axis", 0))
+	q = n.op("Reshape", []*ir.Value{q, n.b.Int64s(4, 2)})
+	y := n.op("DequantizeLinear", []*ir.Value{q, s, n.b.Const(int8Zero(t))})
+	loss := n.op("ReduceSum", []*ir.Value{n.op("Mul", []*ir.Value{y, u})}, ir.AInt("keepdims", 0))
+	g := n.grad(loss, []*ir.Value{x}, Options{})
+	if err := n.m.Graph.SetOutputs(g...); err != nil {
+		t.Fatal(err)
+	}
+	feeds := map[string]*ir.Tensor{"x": tensorOf(t, ir.Float32, n.feeds["x"]), "u": tensorOf(t, ir.Float32, n.feeds["u"])}
+	got, err := n.session().Run(feeds, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := n.feeds["u"].v
+	want := []float64{up[0] + up[6], up[2], up[4], up[1] + up[7], up[3], up[5]}
+	for i, v := range n.feeds["x"].v {
+		if v/0.05 <= -128.5 || v/0.05 >= 127.5 {
+			t.Fatalf("x[%d] = %g saturates", i, v)
+		}
+	}
+	f, _ := got[g[0].Name()].Floats()
+	closeTo(t, "gradient", f, want, 1e-5, 0)
+}
+
+func int8Zero(t *testing.T) *ir.Tensor {
+	z, err := ir.FromInt8s([]int8{0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z
+}
+
 func countOps(g *ir.Graph, after int) map[string]int {
 	c := map[string]int{}
 	for i, n := range g.Nodes() {

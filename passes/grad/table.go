@@ -140,6 +140,10 @@ var table = map[string]row{
 	"ScatterND":       {vjp: vjpScatterND},
 	"TopK":            {vjp: vjpTopK},
 
+	// vjp_loss.go
+	"NegativeLogLikelihoodLoss": {vjp: vjpLoss},
+	"SoftmaxCrossEntropyLoss":   {vjp: vjpLoss},
+
 	// vjp_resize.go
 	"Resize": {vjp: vjpResize},
 
