@@ -29,11 +29,13 @@ func run(c *pass.Ctx, m *ir.Model) (bool, error) {
 		return changed, err
 	}
 	for _, g := range pass.Graphs(m.Graph) {
-		did, err := reshapes(c, g)
-		if err != nil {
-			return changed, err
+		for _, step := range []func(*pass.Ctx, *ir.Graph) (bool, error){reshapes, resizes} {
+			did, err := step(c, g)
+			if err != nil {
+				return changed, err
+			}
+			changed = changed || did
 		}
-		changed = changed || did
 	}
 	did, err := linear(c, m)
 	if err != nil {
