@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math/bits"
 	"path/filepath"
 )
 
@@ -22,29 +23,32 @@ func Containers(b *Blob, path string) (*Description, error) {
 	return repack(b, path, container, func(layout) int64 { return 64 })
 }
 
+// chooser names the packing of codes for which width bits are meant.
+type chooser func(codes []int32, width int, signed bool) Packing
+
 // exact is the packing of codes that a plan gave bits.
-func exact(codes []int32, bits int, signed bool) Packing {
-	bits = max(bits, bitsOf(codes, signed))
+func exact(codes []int32, width int, signed bool) Packing {
+	width = max(width, bitsOf(codes, signed))
 	switch {
 	case !signed:
-		return Packing(fmt.Sprintf("uint%d", bits))
-	case bits == 1:
+		return Packing(fmt.Sprintf("uint%d", width))
+	case width == 1:
 		return Binary
-	case bits == 2 && within(codes, -1, 1):
+	case width == 2 && within(codes, -1, 1):
 		return Ternary
 	}
-	return Packing(fmt.Sprintf("int%d", bits))
+	return Packing(fmt.Sprintf("int%d", width))
 }
 
-func container(codes []int32, bits int, signed bool) Packing {
-	bits = max(bits, bitsOf(codes, signed))
+func container(codes []int32, width int, signed bool) Packing {
+	width = max(width, bitsOf(codes, signed))
 	prefix := "uint"
 	if signed {
 		prefix = "int"
 	}
-	for _, width := range []int{2, 4} {
-		if bits <= width {
-			return Packing(fmt.Sprintf("%s%d", prefix, width))
+	for _, w := range []int{2, 4} {
+		if width <= w {
+			return Packing(fmt.Sprintf("%s%d", prefix, w))
 		}
 	}
 	return Packing(prefix + "8")
@@ -59,7 +63,7 @@ func within(codes []int32, lo, hi int32) bool {
 	return true
 }
 
-func repack(b *Blob, path string, choose func(codes []int32, bits int, signed bool) Packing, align func(layout) int64) (*Description, error) {
+func repack(b *Blob, path string, choose chooser, align func(layout) int64) (*Description, error) {
 	d, err := repackTo(b, path, choose, align)
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", path, err)
@@ -67,7 +71,7 @@ func repack(b *Blob, path string, choose func(codes []int32, bits int, signed bo
 	return d, nil
 }
 
-func repackTo(b *Blob, path string, choose func(codes []int32, bits int, signed bool) Packing, align func(layout) int64) (*Description, error) {
+func repackTo(b *Blob, path string, choose chooser, align func(layout) int64) (*Description, error) {
 	if err := checkBlobName(path); err != nil {
 		return nil, err
 	}
@@ -112,7 +116,7 @@ func repackTo(b *Blob, path string, choose func(codes []int32, bits int, signed 
 }
 
 // repacked are the bytes of t in the packing that choose names; floats and codes of more than 8 bits stay as they are.
-func repacked(b *Blob, t *Tensor, choose func(codes []int32, bits int, signed bool) Packing) ([]byte, layout, error) {
+func repacked(b *Blob, t *Tensor, choose chooser) ([]byte, layout, error) {
 	l, err := t.Packing.layout()
 	if err != nil {
 		return nil, l, t.fail(err)
@@ -125,7 +129,8 @@ func repacked(b *Blob, t *Tensor, choose func(codes []int32, bits int, signed bo
 	if err != nil {
 		return nil, l, err
 	}
-	to, err := choose(q, t.Bits, signed(t.Packing)).layout()
+	width := max(t.Bits, bits.Len(uint(max(0, len(t.Codebook)-1)))) // codes for levels that no element has are kept
+	to, err := choose(q, width, signed(t.Packing)).layout()
 	if err != nil {
 		return nil, l, t.fail(err)
 	}
