@@ -14,6 +14,27 @@ var Table = []pass.Info{
 	clean.Info,
 	rebatch.Info,
 	fold.Info,
+	{
+		Name: "quant",
+		Doc:  "Weights and activations are fake-quantized where the target's placement rules say, with trainable scales.",
+		After: []pass.Order{
+			{Pass: "clean", Why: "weights are found as initializers"},
+			{Pass: "fold", Why: "a normalization folded into weights afterwards would move them off their grid"},
+		},
+	},
+	{
+		Name: "step",
+		Doc:  "The loss is merged onto the model, differentiated, and the optimizer appended: the graph of one training step.",
+		After: []pass.Order{
+			{Pass: "rebatch", Why: "a step runs several images at once"},
+			{Pass: "quant", Why: "training has to see the rounding that will run"},
+		},
+	},
+	{
+		Name:  "emit",
+		Doc:   "Fake quantization becomes QuantizeLinear and DequantizeLinear on packed integers, as the target wants them.",
+		After: []pass.Order{{Pass: "quant", Why: "what is emitted is what was trained"}},
+	},
 }
 
 // Find returns the row of a pass.
