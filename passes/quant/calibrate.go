@@ -21,6 +21,8 @@ const (
 // histogram. The empty method is MSE.
 func Ranges(obs Observations, pl *Placement, method Method) (map[string]Range, error) {
 	groups := map[string]*Observation{}
+	through := map[string]func(float64) float64{}
+	members := map[string]int{}
 	key := func(p ActivationPoint) string {
 		if p.Group != "" {
 			return "g:" + p.Group
@@ -42,6 +44,8 @@ func Ranges(obs Observations, pl *Placement, method Method) (map[string]Range, e
 			groups[k] = &Observation{}
 		}
 		groups[k].merge(o)
+		through[k] = p.Through
+		members[k]++
 	}
 	chosen := map[string]Range{}
 	out := map[string]Range{}
@@ -50,7 +54,11 @@ func Ranges(obs Observations, pl *Placement, method Method) (map[string]Range, e
 		r, ok := chosen[k]
 		if !ok {
 			var err error
-			if r, err = groups[k].Range(method, pl.Type); err != nil {
+			f := through[k]
+			if members[k] > 1 {
+				f = nil
+			}
+			if r, err = groups[k].Range(method, pl.Type, pl.Exact, f); err != nil {
 				return nil, fmt.Errorf("quant: activation %q: %w", p.Value, err)
 			}
 			chosen[k] = r
@@ -60,8 +68,8 @@ func Ranges(obs Observations, pl *Placement, method Method) (map[string]Range, e
 	return out, nil
 }
 
-// Range chooses a range for quantization to t.
-func (o *Observation) Range(method Method, t ir.DType) (Range, error) {
+// Range chooses a range for quantization to t. The error that MSE makes small is that of through, where it is not nil.
+func (o *Observation) Range(method Method, t ir.DType, exact bool, through func(float64) float64) (Range, error) {
 	all := Range{min(o.Min, 0), max(o.Max, 0)}
 	switch method {
 	case MinMax:
@@ -69,7 +77,7 @@ func (o *Observation) Range(method Method, t ir.DType) (Range, error) {
 	case Percentile:
 		return o.percentile(1e-5), nil
 	case MSE, "":
-		return o.leastError(all, t)
+		return o.leastError(all, t, exact, through)
 	}
 	return all, fmt.Errorf("unknown calibration method %q: mse, minmax or percentile", method)
 }
@@ -95,8 +103,9 @@ func (o *Observation) percentile(p float64) Range {
 	return Range{min(max(o.Min, float32(float64(lo-half)*w)), 0), max(min(o.Max, float32(float64(hi-half+1)*w)), 0)}
 }
 
-// leastError searches clipping ratios of both ends, coarse and then around the best.
-func (o *Observation) leastError(all Range, t ir.DType) (Range, error) {
+// leastError searches clipping ratios of both ends, coarse and then around the best; for exact scales all that may serve, with a
+// choice of zero points.
+func (o *Observation) leastError(all Range, t ir.DType, exact bool, through func(float64) float64) (Range, error) {
 	var at []float64
 	var count []float64
 	for i, n := range o.bins {
@@ -107,16 +116,41 @@ func (o *Observation) leastError(all Range, t ir.DType) (Range, error) {
 	}
 	best, bestErr := all, math.Inf(1)
 	try := func(r Range) error {
-		s, z, err := r.Params(t)
+		if r.Min == r.Max {
+			return nil
+		}
+		s, z, err := r.Params(t, exact)
 		if err != nil {
 			return err
 		}
-		if e := gridError(at, count, float64(s), float64(z), t); e < bestErr {
+		if e := gridError(at, count, float64(s), float64(z), t, through); e < bestErr {
 			best, bestErr = r, e
 		}
 		return nil
 	}
-	ratios := []float32{1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2}
+	if exact {
+		s, _, err := all.Params(t, true)
+		if err != nil {
+			return best, err
+		}
+		for range 4 {
+			for z := 0; z <= 255; z += 3 {
+				r := Range{float32(-z) * s, float32(255-z) * s}
+				if t == ir.Int8 {
+					r = Range{-127 * s, 127 * s}
+				}
+				if err := try(r); err != nil {
+					return best, err
+				}
+				if all.Min == 0 || t == ir.Int8 {
+					break
+				}
+			}
+			s /= 2
+		}
+		return best, nil
+	}
+	ratios := []float32{1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.1, 0}
 	for _, a := range ratios {
 		for _, b := range ratios {
 			if all.Min == 0 && b != 1 || all.Max == 0 && a != 1 {
@@ -138,17 +172,19 @@ func (o *Observation) leastError(all Range, t ir.DType) (Range, error) {
 	return best, nil
 }
 
-// gridError is the squared error of quantizing counted values.
-func gridError(at, count []float64, scale, zero float64, t ir.DType) float64 {
+// gridError is the squared error, behind through, of quantizing counted values.
+func gridError(at, count []float64, scale, zero float64, t ir.DType, through func(float64) float64) float64 {
 	lo, hi := 0.0, 255.0
 	if t == ir.Int8 {
 		lo, hi = -128, 127
 	}
 	sum := 0.0
 	for i, x := range at {
-		q := min(max(math.RoundToEven(x/scale)+zero, lo), hi)
-		d := x - (q-zero)*scale
-		sum += d * d * count[i]
+		y := (min(max(math.RoundToEven(x/scale)+zero, lo), hi) - zero) * scale
+		if through != nil {
+			x, y = through(x), through(y)
+		}
+		sum += (x - y) * (x - y) * count[i]
 	}
 	return sum
 }

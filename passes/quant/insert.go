@@ -14,6 +14,8 @@ type WeightSpec struct {
 	Bits      int    // 1 to 8, as far as the quantizer goes
 	Quantizer string // a row of Quantizers
 	PerTensor bool   // one scale instead of one per output channel
+	// Scale, if not nil, continues with these scales instead of the quantizer's start values, as for a module trained before.
+	Scale []float32
 }
 
 // Spec says what Insert quantizes. Activations may be nil; each of its points needs a range by the name of its value.
@@ -40,6 +42,8 @@ type Report struct {
 	Weights     []Inserted     `json:"weights"`
 	Activations []Quantized    `json:"activations,omitempty"`
 	Biases      []InsertedBias `json:"biases,omitempty"`
+	// Exact is that of the placement.
+	Exact bool `json:"exact,omitempty"`
 }
 
 // Insert puts fake quantization into m, which must have inferred shapes and opset 13 at least. Every reader of a weight, wherever it
@@ -85,6 +89,7 @@ func Insert(m *ir.Model, spec Spec) (*Report, error) {
 		if r.Activations, err = insertActivations(m.Graph, spec.Activations, spec.Ranges); err != nil {
 			return nil, fmt.Errorf("quant: %w", err)
 		}
+		r.Exact = spec.Activations.Exact
 		if r.Biases, err = insertBiases(m.Graph, spec.Activations, r.Weights); err != nil {
 			return nil, fmt.Errorf("quant: %w", err)
 		}
@@ -121,7 +126,15 @@ func insertWeight(g *ir.Graph, first *ir.Node, p weights.Param, ws WeightSpec) (
 			return ins, fmt.Errorf("element %d is %g", i, x)
 		}
 	}
-	start := q.Start(ins.Site, w, grid)
+	start := append([]float32(nil), ws.Scale...)
+	if ws.Scale == nil {
+		start = q.Start(ins.Site, w, grid)
+		if !q.Trained {
+			fiveBits(start)
+		}
+	} else if len(start) != ins.Channels() {
+		return ins, fmt.Errorf("%d scales given for %d channels", len(start), ins.Channels())
+	}
 	if v.IsInput() {
 		if err := g.RemoveInput(v); err != nil {
 			return ins, err
@@ -162,10 +175,15 @@ func insertWeight(g *ir.Graph, first *ir.Node, p weights.Param, ws WeightSpec) (
 }
 
 // Collect turns the trained weights of a fake-quantized model into codes, in the order of the report. A masked weight must lie on
-// its grid everywhere.
+// its grid everywhere. Under an exact placement the trained steps are first rounded to five significant bits, in m as in the codes.
 func Collect(m *ir.Model, r *Report) ([]*Codes, error) {
 	var out []*Codes
 	for _, ins := range r.Weights {
+		if v := m.Graph.Value(ins.Name + StepSuffix); v != nil && v.Init() != nil && r.Exact && !ins.Masked {
+			if err := settle(m.Graph, v); err != nil {
+				return nil, fmt.Errorf("quant: steps of weight %q: %w", ins.Name, err)
+			}
+		}
 		c, err := collect(m.Graph, ins)
 		if err != nil {
 			return nil, fmt.Errorf("quant: codes of weight %q: %w", ins.Name, err)
@@ -173,6 +191,18 @@ func Collect(m *ir.Model, r *Report) ([]*Codes, error) {
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+func settle(g *ir.Graph, v *ir.Value) error {
+	old, err := v.Init().Float32s()
+	if err != nil {
+		return err
+	}
+	t, err := ir.FromFloat32s(fiveBits(append([]float32(nil), old...)), v.Init().Dims()...)
+	if err != nil {
+		return err
+	}
+	return g.SetInit(v, t)
 }
 
 func collect(g *ir.Graph, ins Inserted) (*Codes, error) {

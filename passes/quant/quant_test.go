@@ -317,7 +317,7 @@ func TestRangeIsNearTheBest(t *testing.T) {
 			t.Fatal(err)
 		}
 		mse := func(r Range) float64 {
-			s, z, err := r.Params(ir.Uint8)
+			s, z, err := r.Params(ir.Uint8, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -329,7 +329,7 @@ func TestRangeIsNearTheBest(t *testing.T) {
 			}
 			return sum
 		}
-		r, err := o.Range(MSE, ir.Uint8)
+		r, err := o.Range(MSE, ir.Uint8, false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ type layer struct {
 // fused activation function where there is one; layers that only a model's outputs follow keep float outputs, since that is where
 // detectors lose their accuracy. Values that data movement (pooling, reshapes, slices, concatenation, ...) links share a range.
 func (t Target) Place(m *ir.Model, quantized map[string]bool) (*quant.Placement, error) {
-	pl := &quant.Placement{Type: t.Activation}
+	pl := &quant.Placement{Type: t.Activation, Exact: t.Exact}
 	if t.Activation == ir.Undefined {
 		return pl, nil
 	}
@@ -91,16 +91,16 @@ func (p *placer) run() {
 			continue
 		}
 		p.points[n.Input(0)] = true
-		if out := p.quantizedOutput(l); out != nil {
+		if out := p.integerOutput(l); out != nil && p.t.Outputs && p.leads[n] {
 			p.points[out] = true
 		}
 	}
 }
 
-// quantizedOutput is the value behind a Conv that gets a quantizer so that the Conv runs in integers; nil where it stays float.
-func (p *placer) quantizedOutput(l layer) *ir.Value {
+// integerOutput is the value behind a Conv that must have a quantizer if the Conv is to run in integers; nil where it cannot.
+func (p *placer) integerOutput(l layer) *ir.Value {
 	n := l.node
-	if !p.t.Outputs || !n.Is("Conv") || !l.direct || !p.leads[n] || !constantBias(n) {
+	if !n.Is("Conv") || !l.direct || !constantBias(n) {
 		return nil
 	}
 	y := n.Output(0)
@@ -127,7 +127,7 @@ func (p *placer) collect(pl *quant.Placement) {
 		if !p.points[v] {
 			return
 		}
-		pt := quant.ActivationPoint{Value: v.Name(), Group: root(v).Name()}
+		pt := quant.ActivationPoint{Value: v.Name(), Group: root(v).Name(), Through: through(v)}
 		for _, u := range v.Uses() {
 			if o := u.Node.Output(0); p.float[u.Node] && o != nil {
 				pt.Except = append(pt.Except, o.Name())
@@ -142,17 +142,10 @@ func (p *placer) collect(pl *quant.Placement) {
 		for _, o := range n.Outputs() {
 			add(o)
 		}
-		l, ok := p.layers[n]
-		if !ok || p.float[n] || !p.t.Outputs {
-			continue
-		}
-		switch {
-		case n.Is("Conv"):
-			if p.quantizedOutput(l) != nil {
+		if l, ok := p.layers[n]; ok && !p.float[n] && p.t.IntegerBias {
+			if y := p.integerOutput(l); y != nil && p.points[y] {
 				pl.Integer = append(pl.Integer, n.Output(0).Name())
 			}
-		case l.direct && constantBias(n) && !n.Is("ConvTranspose"):
-			pl.Integer = append(pl.Integer, n.Output(0).Name())
 		}
 	}
 }
@@ -179,6 +172,11 @@ func (p *placer) oneSign(n *ir.Node) bool {
 	return positive == 0 || positive == total
 }
 
+func positiveClip(n *ir.Node) bool {
+	lo, _, ok := clipBounds(n)
+	return ok && lo >= 0
+}
+
 // positive reports whether v holds no negative element, by the operators that make it.
 func (p *placer) positive(v *ir.Value, depth int) bool {
 	n := v.Producer()
@@ -186,7 +184,7 @@ func (p *placer) positive(v *ir.Value, depth int) bool {
 		return false
 	}
 	switch {
-	case clipsAtZero(n), n.Is("Sigmoid"), n.Is("HardSigmoid"), n.Is("Softmax"):
+	case clipsAtZero(n), positiveClip(n), n.Is("Sigmoid"), n.Is("HardSigmoid"), n.Is("Softmax"):
 		return true
 	case moves[n.Op], n.Is("AveragePool"), n.Is("GlobalAveragePool"), n.Is("Resize"), n.Is("Add"), n.Is("Mul"):
 		for i, x := range n.Inputs() {

@@ -28,6 +28,8 @@ type Target struct {
 	Layers []string
 	// Outputs says that a Conv followed by other layers gets its output quantized too, so that it runs in integers.
 	Outputs bool
+	// Exact restricts scales so that every kernel rounds alike: see quant.Placement.
+	Exact bool
 	// Fused lists activation functions that run inside an integer Conv when the quantizer stands behind them.
 	Fused func(n *ir.Node) bool
 	// Widen says that weights under 8 bits are stored in their container and cast to int8 for layers that run in integers.
