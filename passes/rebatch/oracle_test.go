@@ -164,7 +164,7 @@ func run(t *testing.T, e pass.Env, m *ir.Model, o rebatch.Options) (changed bool
 	return changed, rep, c.Notes()
 }
 
-func text(t *testing.T, m *ir.Model) []byte {
+func marshal(t *testing.T, m *ir.Model) []byte {
 	t.Helper()
 	b, err := format.Marshal(m)
 	if err != nil {

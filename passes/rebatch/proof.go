@@ -20,7 +20,7 @@ const maxImages = 3
 const (
 	tolerance     = 1e-5
 	tolerance16   = 4e-3
-	rounding      = 2e-7 // allowed on top: Sigmoid and its like are exact to an absolute error only
+	rounding      = 2e-7    // allowed on top: Sigmoid and its like are exact to an absolute error only
 	maxProofInput = 1 << 26 // elements
 )
 

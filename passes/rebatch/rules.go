@@ -32,17 +32,20 @@ var rules = map[string]rule{
 	"ReduceSum": reduce, "ReduceMean": reduce, "ReduceMax": reduce, "ReduceMin": reduce, "ReduceProd": reduce, "ReduceL1": reduce,
 	"ReduceL2": reduce, "ReduceLogSum": reduce, "ReduceLogSumExp": reduce, "ReduceSumSquare": reduce,
 	"RNN": recurrent, "GRU": recurrent, "LSTM": recurrent,
+}
 
-	"NonMaxSuppression":     refused("the number of its results depends on the images"),
-	"NonZero":               refused("the number of its results depends on the images"),
-	"Unique":                refused("the number of its results depends on the images"),
-	"Compress":              refused("the number of its results depends on the images"),
-	"DynamicQuantizeLinear": refused("its scale is one for all images of a batch"),
-	"ScatterND":             refused("its indices count the images of the batch"),
-	"RoiAlign":              refused("its regions are not counted by image"),
-	"MaxRoiPool":            refused("its regions are not counted by image"),
-	"MaxUnpool":             refused("its positions count the elements of all images"),
-	"ReverseSequence":       refused("its sequences are not followed"),
+// mixers are operators whose results cannot be told apart by image, with the reason.
+var mixers = map[string]string{
+	"NonMaxSuppression":     "the number of its results depends on the images",
+	"NonZero":               "the number of its results depends on the images",
+	"Unique":                "the number of its results depends on the images",
+	"Compress":              "the number of its results depends on the images",
+	"DynamicQuantizeLinear": "its scale is one for all images of a batch",
+	"ScatterND":             "its indices count the images of the batch",
+	"RoiAlign":              "its regions are not counted by image",
+	"MaxRoiPool":            "its regions are not counted by image",
+	"MaxUnpool":             "its positions count the elements of all images",
+	"ReverseSequence":       "its sequences are not followed",
 }
 
 func transpose(s *step) ([]state, error) {

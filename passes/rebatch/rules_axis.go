@@ -161,11 +161,6 @@ func meanVariance(s *step) ([]state, error) {
 // topK works along an axis and gives two results.
 func topK(s *step) ([]state, error) { return along(-1)(s) }
 
-// refused is the rule of operators that cannot be followed.
-func refused(why string) rule {
-	return func(s *step) ([]state, error) { return nil, s.refuse("%s", why) }
-}
-
 // recurrent is the rule of RNN, GRU and LSTM: the batch is in the second dimension, or in the first where layout is 1.
 func recurrent(s *step) ([]state, error) {
 	if err := s.noSizes(); err != nil {

@@ -194,6 +194,9 @@ func gatherND(s *step) ([]state, error) {
 		return nil, err
 	}
 	data, index := s.in[0], s.at(1)
+	if len(s.dims(1)) == 0 {
+		return nil, s.refuse("its indices are a single number")
+	}
 	dims := int(s.n.Int("batch_dims", 0))
 	switch {
 	case data.kind == none && index.kind == batch && index.axis < len(s.dims(1))-1 && dims == 0:

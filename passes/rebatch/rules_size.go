@@ -37,6 +37,9 @@ func tile(s *step) ([]state, error) {
 		return nil, err
 	}
 	t := s.in[0]
+	if s.out(0)[t.axis] == 0 {
+		return nil, s.refuse("its result is empty")
+	}
 	t.outer *= s.out(0)[t.axis] / s.dims(0)[t.axis]
 	return []state{t}, nil
 }
@@ -62,12 +65,45 @@ func resize(s *step) ([]state, error) {
 	if !ok || at < 0 || at >= len(sizes) {
 		return nil, s.refuse("its sizes depend on the batch and do not fit it")
 	}
+	s.mark(s.n)
+	if scales, ok := s.scales(sizes); ok {
+		v := s.builder().Floats(scales, int64(len(scales)))
+		if err := s.b.Err(); err != nil {
+			return nil, err
+		}
+		if err := s.n.Graph().SetInput(s.n, 3, nil); err != nil {
+			return nil, err
+		}
+		return []state{t}, s.n.Graph().SetInput(s.n, 2, v)
+	}
 	v := s.vector(sizes, at, t.rows(), 0)
 	if err := s.b.Err(); err != nil {
 		return nil, err
 	}
-	s.mark(s.n)
 	return []state{t}, s.n.Graph().SetInput(s.n, 3, v)
+}
+
+// scales says the same as sizes of a Resize, where floats say it exactly.
+func (s *step) scales(sizes []int64) ([]float32, bool) {
+	from := s.typed.Input(0).Shape()
+	if s.n.Str("keep_aspect_ratio_policy", "stretch") != "stretch" || s.n.Input(1) != nil && s.n.Str("coordinate_transformation_mode", "") == "tf_crop_and_resize" {
+		return nil, false
+	}
+	out := make([]float32, len(sizes))
+	for i, to := range sizes {
+		k, ok := i, true
+		if axes := s.n.Ints("axes"); axes != nil {
+			k, ok = axis(axes[i], len(from))
+		}
+		if !ok || k >= len(from) || !from[k].Known() || from[k].Size == 0 {
+			return nil, false
+		}
+		out[i] = float32(to) / float32(from[k].Size)
+		if float64(out[i])*float64(from[k].Size) != float64(to) {
+			return nil, false
+		}
+	}
+	return out, true
 }
 
 // slice lets a slice that takes all of a batch of 1 take all of any batch.

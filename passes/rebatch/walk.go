@@ -43,6 +43,7 @@ type walk struct {
 	choices []choice
 	b       *ir.Builder
 	batchOf map[*ir.Value]*ir.Value // number of images, computed from the shape of a value
+	marked  map[*ir.Node]bool
 	changed bool
 	report  Report
 }
@@ -199,7 +200,8 @@ func inferred(m *ir.Model, shapes map[string][]int64) (*ir.Model, error) {
 }
 
 func (x *search) start(plan []int) (*walk, error) {
-	w := &walk{search: x, plan: plan, state: map[*ir.Value]state{}, batchOf: map[*ir.Value]*ir.Value{}}
+	w := &walk{search: x, plan: plan, state: map[*ir.Value]state{}, batchOf: map[*ir.Value]*ir.Value{},
+		marked: map[*ir.Node]bool{}}
 	var err error
 	if w.big, err = x.file.Clone(); err != nil {
 		return w, err
@@ -251,6 +253,17 @@ func (s *step) run() error {
 		r := unlisted
 		if s.n.Domain == "" && rules[s.n.Op] != nil {
 			r = rules[s.n.Op]
+		}
+		if why := mixers[s.n.Op]; s.n.Domain == "" && why != "" {
+			return s.refuse("%s", why)
+		}
+		for i, v := range s.one.Inputs() {
+			if v == nil {
+				continue
+			}
+			if _, ok := v.StaticDims(); !ok {
+				return s.refuse("the type %v of operand %d is not known in full before it runs", v.Type, i)
+			}
 		}
 		for i, o := range s.one.Outputs() {
 			if _, ok := o.StaticDims(); !ok && s.one.Output(i) != nil {
@@ -362,7 +375,8 @@ func (w *walk) outputs() error {
 // mark records that n was rewritten.
 func (w *walk) mark(n *ir.Node) {
 	w.changed = true
-	if s := n.String(); !slices.Contains(w.report.Rewritten, s) {
-		w.report.Rewritten = append(w.report.Rewritten, s)
+	if !w.marked[n] {
+		w.marked[n] = true
+		w.report.Rewritten = append(w.report.Rewritten, n.String())
 	}
 }
