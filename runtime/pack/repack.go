@@ -66,7 +66,7 @@ func within(codes []int32, lo, hi int32) bool {
 func repack(b *Blob, path string, choose chooser, align func(layout) int64) (*Description, error) {
 	d, err := repackTo(b, path, choose, align)
 	if err != nil {
-		return nil, fmt.Errorf("pack %s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return d, nil
 }
