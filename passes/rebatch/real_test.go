@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
+	"mqatc/onnx/op"
 	"mqatc/passes/clean"
 	"mqatc/passes/fold"
 	"mqatc/passes/pass"
@@ -60,6 +63,41 @@ func TestRealNetworksRunAtAnyBatch(t *testing.T) {
 				t.Fatal(err)
 			}
 			sameAtBatch(t, original, m, rep, 5, sizes)
+			staticAt(t, m, rep, 8)
 		})
+	}
+}
+
+// staticAt checks that all sizes follow once the batch is a number.
+func staticAt(t *testing.T, m *ir.Model, rep rebatch.Report, n int64) {
+	t.Helper()
+	shapes := map[string][]int64{}
+	for _, v := range m.Graph.Inputs() {
+		var dims []int64
+		for i, d := range v.Shape() {
+			dims = append(dims, d.Size)
+			if given := sizes[v.Name()]; given != nil {
+				dims[i] = given[i]
+			}
+		}
+		if slices.Contains(rep.Inputs, v.Name()) {
+			dims[0] = n
+		}
+		shapes[v.Name()] = dims
+	}
+	if err := op.InferModel(m, shapes); err != nil {
+		t.Fatal(err)
+	}
+	for node := m.Graph.First(); node != nil; node = node.Next() {
+		for _, v := range node.Outputs() {
+			if _, ok := v.StaticDims(); !ok {
+				t.Errorf("at batch %d the size of %q is %v", n, v.Name(), v.Type)
+			}
+		}
+	}
+	for _, v := range m.Graph.Outputs() {
+		if d, _ := v.StaticDims(); len(d) == 0 || d[0] != n {
+			t.Errorf("at batch %d output %q is %v", n, v.Name(), v.Type)
+		}
 	}
 }
