@@ -19,6 +19,7 @@ type Blob struct {
 	names map[string]int
 	r     io.ReaderAt
 	close func() error
+	files []os.FileInfo // the description and the file with the bytes, where they were read from files
 }
 
 // Read opens packed weights by their folder (the description is weights.json then), by the path of a description, or by that of
@@ -48,15 +49,15 @@ func read(path string) (*Blob, error) {
 		return nil, reason(err)
 	}
 	defer root.Close()
-	f, size, err := openRegular(root, filepath.Base(described))
+	f, about, err := openRegular(root, filepath.Base(described))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if size > maxDescription {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", filepath.Base(described), size, maxDescription)
+	if about.Size() > maxDescription {
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", filepath.Base(described), about.Size(), maxDescription)
 	}
-	raw, err := io.ReadAll(io.LimitReader(f, size))
+	raw, err := io.ReadAll(io.LimitReader(f, about.Size()))
 	if err != nil {
 		return nil, reason(err)
 	}
@@ -67,33 +68,33 @@ func read(path string) (*Blob, error) {
 	if blob != "" && blob != d.File {
 		return nil, fmt.Errorf("%s describes the file %q, not %q", filepath.Base(described), d.File, blob)
 	}
-	w, size, err := openRegular(root, d.File)
+	w, of, err := openRegular(root, d.File)
 	if err != nil {
 		return nil, err
 	}
-	b, err := open(d, w, size)
+	b, err := open(d, w, of.Size())
 	if err != nil {
 		w.Close()
 		return nil, err
 	}
-	b.close = w.Close
+	b.close, b.files = w.Close, []os.FileInfo{about, of}
 	return b, nil
 }
 
 // openRegular opens a regular file of root; links that lead elsewhere are refused.
-func openRegular(root *os.Root, name string) (*os.File, int64, error) {
+func openRegular(root *os.Root, name string) (*os.File, os.FileInfo, error) {
 	info, err := root.Stat(name)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%s: %w", name, reason(err))
+		return nil, nil, fmt.Errorf("%s: %w", name, reason(err))
 	}
 	if !info.Mode().IsRegular() {
-		return nil, 0, fmt.Errorf("%s is no regular file", name)
+		return nil, nil, fmt.Errorf("%s is no regular file", name)
 	}
 	f, err := root.Open(name)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%s: %w", name, reason(err))
+		return nil, nil, fmt.Errorf("%s: %w", name, reason(err))
 	}
-	return f, info.Size(), nil
+	return f, info, nil
 }
 
 // reason drops the path that the message around it names already.

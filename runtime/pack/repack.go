@@ -8,7 +8,9 @@ import (
 	"hash/crc32"
 	"io"
 	"math/bits"
+	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Exact writes the tensors of b to the file path in the fewest bits of their width: bit streams of 1 to 8 bits, {-1, +1} in one
@@ -74,6 +76,11 @@ func repack(b *Blob, path string, choose chooser, align func(layout) int64) (*De
 func repackTo(b *Blob, path string, choose chooser, align func(layout) int64) (*Description, error) {
 	if err := checkBlobName(path); err != nil {
 		return nil, err
+	}
+	for _, p := range []string{path, beside(path, ".json")} {
+		if info, err := os.Stat(p); err == nil && slices.ContainsFunc(b.files, func(f os.FileInfo) bool { return os.SameFile(f, info) }) {
+			return nil, fmt.Errorf("%s is being read and would be replaced; take another name", filepath.Base(p))
+		}
 	}
 	d := &Description{Format: Format, File: filepath.Base(path)}
 	sum := sha256.New()

@@ -144,10 +144,13 @@ func TestPackRefusesNames(t *testing.T) {
 	description, blob := good(t)
 	dir := put(t, description, blob)
 	b := mustRead(t, dir)
-	for _, name := range []string{"x.json", "x.h", "x.H", ".bin", filepath.Join("absent", "x.bin")} {
+	for _, name := range []string{"x.json", "x.h", "x.H", ".bin", filepath.Join("absent", "x.bin"), "weights.bin", "weights.exact"} {
 		if d, err := Exact(b, filepath.Join(dir, name)); err == nil {
 			t.Errorf("%s: %v", name, d)
 		}
+	}
+	if !bytes.Equal(mustBytes(t, filepath.Join(dir, "weights.bin")), blob) || !bytes.Equal(mustBytes(t, filepath.Join(dir, "weights.json")), description) {
+		t.Error("what was read has changed")
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 2 {
