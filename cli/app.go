@@ -15,7 +15,9 @@ import (
 // commands is the table of subcommands in the order of the help text.
 func commands() []*cli.Command {
 	return []*cli.Command{
-		trainCommand(), evalCommand(), zooCommand(), pnpCommand(), dataCommand(), runtimeCommand(),
+		inspectCommand(), partitionCommand(), planCommand(), quantizeCommand(), trainCommand(), evalCommand(),
+		diffCommand(), packCommand(), unpackCommand(), stepCommand(), zooCommand(), pnpCommand(), dataCommand(), runtimeCommand(),
+		passesCommand(),
 	}
 }
 
@@ -62,12 +64,46 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		for _, c := range cs {
 			c.OnUsageError = usage
 			c.HideHelpCommand = true
+			requireFlags(c)
 			each(c.Subcommands)
 		}
 	}
 	each(app.Commands)
 	app.HideHelpCommand = true
 	return app
+}
+
+// requireFlags makes a missing flag a usage error; urfave/cli would print the help on standard output instead.
+func requireFlags(c *cli.Command) {
+	var names []string
+	for _, f := range c.Flags {
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			if f.Required {
+				f.Required = false
+				names = append(names, f.Name)
+			}
+		}
+	}
+	act := c.Action
+	if len(names) == 0 || act == nil {
+		return
+	}
+	c.Action = func(c *cli.Context) error {
+		for _, n := range names {
+			if c.String(n) == "" {
+				return usagef("%s needs %s", c.Command.FullName(), dashed(n))
+			}
+		}
+		return act(c)
+	}
+}
+
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
 }
 
 // Shared flags.

@@ -226,4 +226,3 @@ func (p *planner) describe(r *report.Report) {
 		r.Frontier = append(r.Frontier, report.Point{Bytes: f.Bytes, Achieved: f.Achieved, Cost: f.Objective, Bits: f.Bits})
 	}
 }
-

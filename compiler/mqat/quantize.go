@@ -308,4 +308,3 @@ func agreement(r *report.Report, res *Result) {
 		r.Agreement = append(r.Agreement, row)
 	}
 }
-

@@ -1,0 +1,306 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/cpu"
+
+	"mqatc/compiler/frontend"
+	"mqatc/compiler/mqat"
+	"mqatc/compiler/problem"
+	"mqatc/compiler/rundir"
+	"mqatc/onnx/ir"
+	"mqatc/passes/partition"
+	"mqatc/passes/pass"
+	"mqatc/runtime/ort"
+)
+
+// methodFlags are the flags of `quantize` that say how; all of them are part of a run's identity.
+func methodFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "compress", Value: "4x", Usage: "how many times smaller, at least"},
+		&cli.StringFlag{Name: "compress-basis", Value: "achieved", Usage: "achieved (bytes of weights and all that stands for them), nominal or file"},
+		&cli.StringFlag{Name: "method", Value: "mqat", Usage: "mqat, uniform, hawq or ptq"},
+		&cli.StringFlag{Name: "quantizer", Value: "lsq", Usage: "lsq, inq or inq-pow2"},
+		&cli.StringFlag{Name: "bits", Value: "2,4,8", Usage: "widths to choose from"},
+		&cli.StringFlag{Name: "activations", Value: "8", Usage: "8 bits, or none to leave them float"},
+		&cli.StringSliceFlag{Name: "assign", Usage: "width of a module by name or role, as backbone=8; 32 keeps it float"},
+		&cli.BoolFlag{Name: "per-tensor", Usage: "one scale for each weight tensor instead of one per output channel"},
+		&cli.BoolFlag{Name: "probe", Usage: "run 2-bit probes of every module; the default where the task has labels (--probe=false leaves them out)"},
+		&cli.Float64Flag{Name: "epochs", Value: 12, Usage: "passes over the data in each stage"},
+		&cli.IntFlag{Name: "batch", Value: 8, Usage: "images in a step"},
+		&cli.Float64Flag{Name: "lr", Usage: "learning rate; 0 takes the optimizer's default"},
+		&cli.StringFlag{Name: "optimizer", Value: "adam", Usage: "adam (rates relative to the size of each tensor), adamw, sgd or nesterov"},
+		&cli.IntFlag{Name: "probes", Value: 64, Usage: "Hessian probes at most"},
+		&cli.StringFlag{Name: "sensitivity", Usage: "weights takes every layer as equally sensitive instead of measuring the Hessian"},
+		&cli.StringFlag{Name: "loss", Usage: "distill or wdr; by default the task's"},
+		&cli.StringFlag{Name: "target", Value: "onnxruntime", Usage: "onnxruntime, tensorrt or weights"},
+		&cli.StringFlag{Name: "modules", Usage: "division into modules by a file of `partition -o`"},
+		&cli.StringFlag{Name: "heads", Value: "joined", Usage: "joined or split"},
+		seedFlag,
+	}
+}
+
+func quantizeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "quantize", Usage: "make a network smaller by modular quantization-aware training", ArgsUsage: "MODEL",
+		Description: "Writes OUT/model.onnx with OUT/weights.bin, .json and .h, OUT/report.html and .json, and OUT/run, from which --resume goes on.\n" +
+			"Data is a folder of images or a BOP dataset; cubesat:IMAGES[:SEED] renders the cube satellite in memory.",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "data", Usage: "training data", Required: true},
+			&cli.StringFlag{Name: "eval-data", Usage: "data that results are measured on; every tenth training image where it is not given"},
+			&cli.StringFlag{Name: "o", Usage: "output folder", Required: true},
+			&cli.StringFlag{Name: "task", Usage: "what the network eats and is for: a name or FILE.yaml"},
+			&cli.BoolFlag{Name: "resume", Usage: "go on with the run in the output folder"},
+			&cli.BoolFlag{Name: "resume-anyway", Usage: "go on even if flags, input or library differ"},
+			&cli.StringFlag{Name: "dump-passes", Usage: "folder for the graph after each pass"},
+			threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
+		}, methodFlags()...),
+		Action: func(c *cli.Context) error {
+			path, err := oneArg(c, "model")
+			if err != nil {
+				return err
+			}
+			cfg, err := quantizeConfig(c)
+			if err != nil {
+				return err
+			}
+			return quantizeModel(c, path, cfg)
+		},
+	}
+}
+
+// quantizeConfig reads the flags that say how.
+func quantizeConfig(c *cli.Context) (mqat.Config, error) {
+	cfg := mqat.Config{Method: c.String("method"), Quantizer: c.String("quantizer"), Basis: c.String("compress-basis"), PerTensor: c.Bool("per-tensor"),
+		Target: c.String("target"), Probe: c.Bool("probe"), Epochs: c.Float64("epochs"), Batch: c.Int("batch"), LR: c.Float64("lr"),
+		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Data: c.String("sensitivity"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
+	var err error
+	if cfg.Compress, err = parseCompress(c.String("compress")); err != nil {
+		return cfg, err
+	}
+	for _, s := range strings.Split(c.String("bits"), ",") {
+		b, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil {
+			return cfg, usagef("--bits %q: write widths as 2,4,8", c.String("bits"))
+		}
+		cfg.Bits = append(cfg.Bits, b)
+	}
+	switch c.String("activations") {
+	case "8":
+		cfg.Activations = 8
+	case "none":
+	default:
+		return cfg, usagef("--activations %q: 8 or none", c.String("activations"))
+	}
+	if cfg.Assign, err = parseAssign(c.StringSlice("assign")); err != nil {
+		return cfg, err
+	}
+	if s := cfg.Data; s != "" && s != "weights" {
+		return cfg, usagef("--sensitivity %q: weights, or leave it out to measure the Hessian", s)
+	}
+	return cfg, nil
+}
+
+func parseCompress(s string) (float64, error) {
+	v, err := strconv.ParseFloat(strings.TrimSuffix(s, "x"), 64)
+	if err != nil || !(v >= 1 && v <= 1000) {
+		return 0, usagef("--compress %q: write 4x, from 1x to 1000x", s)
+	}
+	return v, nil
+}
+
+func parseAssign(list []string) (map[string]int, error) {
+	out := map[string]int{}
+	for _, s := range list {
+		name, bits, ok := strings.Cut(s, "=")
+		b, err := strconv.Atoi(bits)
+		if !ok || err != nil {
+			return nil, usagef("--assign %q: write MODULE=BITS, as backbone=8", s)
+		}
+		out[name] = b
+	}
+	return out, nil
+}
+
+// identity is what the bytes of a run's result depend on.
+func identity(c *cli.Context, sha string) rundir.Identity {
+	id := rundir.Identity{"input": sha, "runtime": libraryID(), "cpu": cpuFeatures()}
+	for _, f := range append(methodFlags(), &cli.StringFlag{Name: "data"}, &cli.StringFlag{Name: "eval-data"}, &cli.StringFlag{Name: "task"}, shapeFlag) {
+		name := f.Names()[0]
+		id[name] = fmt.Sprint(c.Value(name))
+	}
+	for _, f := range []string{"modules", "task"} {
+		if file := c.String(f); file != "" {
+			if sum, err := fileSHA256(file); err == nil {
+				id[f] = sum
+			}
+		}
+	}
+	return id
+}
+
+// cpuFeatures names what onnxruntime's kernels choose by.
+func cpuFeatures() string {
+	out := runtime.GOARCH
+	for _, f := range []struct {
+		name string
+		has  bool
+	}{{"avx2", cpu.X86.HasAVX2}, {"fma", cpu.X86.HasFMA}, {"avx512f", cpu.X86.HasAVX512F}, {"vnni", cpu.X86.HasAVX512VNNI}, {"dotprod", cpu.ARM64.HasASIMDDP}} {
+		if f.has {
+			out += " " + f.name
+		}
+	}
+	return out
+}
+
+// bringIn loads and prepares a model for training: cleaned up, batch freed, folded, divided into modules.
+func bringIn(c *cli.Context, path string) (*frontend.Front, error) {
+	shapes, err := inputShapes(c)
+	if err != nil {
+		return nil, err
+	}
+	o := frontend.Options{InputShapes: shapes, Env: pass.Env{Eval: ort.Evaluator{}}, Dump: c.String("dump-passes"), Rebatch: true, Seed: c.Uint64("seed"),
+		Split: c.String("heads") == "split"}
+	if file := c.String("modules"); file != "" && file != "auto" {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("modules: %w", err)
+		}
+		if o.Modules, err = partition.ParseFile(raw); err != nil {
+			return nil, withHint(err, "mqatc partition MODEL -o FILE writes a file to start from")
+		}
+	}
+	if h := c.String("heads"); h != "" && h != "joined" && h != "split" {
+		return nil, usagef("--heads %q: joined or split", h)
+	}
+	return frontend.Load(c.Context, path, o)
+}
+
+func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
+	start := time.Now()
+	out := c.String("o")
+	if entries, err := os.ReadDir(out); err == nil && len(entries) > 0 && !c.Bool("resume") && !c.Bool("resume-anyway") {
+		return withHint(fmt.Errorf("quantize: %s: %w", out, rundir.ErrNotEmpty), "name a new folder with -o, or add --resume to go on with the run in it")
+	}
+	if err := openRuntime(c); err != nil {
+		return err
+	}
+	p := newProgress(c.App.ErrWriter)
+	defer p.Close()
+	f, err := bringIn(c, path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	spec, err := taskOf(c, f.Source.Model)
+	if err != nil {
+		return err
+	}
+	if l := c.String("loss"); l != "" {
+		spec.Loss = l
+		if err := spec.Check(); err != nil {
+			return usageError(err)
+		}
+	}
+	prob, err := openProblem(c, f.Model, spec)
+	if err != nil {
+		return err
+	}
+	defer prob.Close()
+	if !c.IsSet("probe") {
+		cfg.Probe = prob.Describe().Labels
+	}
+	d, resumed, err := rundir.Open(out, identity(c, f.Source.SHA256), rundir.Options{Resume: c.Bool("resume") || c.Bool("resume-anyway"), ResumeAnyway: c.Bool("resume-anyway")})
+	var mismatch *rundir.MismatchError
+	if errors.As(err, &mismatch) {
+		return withHint(fmt.Errorf("quantize: %w", err), "use the same flags, input and library, or --resume-anyway")
+	}
+	if err != nil {
+		return withHint(fmt.Errorf("quantize: %w", err), "name a new folder with -o, or add --resume to go on with the run in it")
+	}
+	defer d.Close()
+	if resumed {
+		p.Line("going on with the run in %s", out)
+	}
+	job := mqat.Job{Name: filepath.Base(path), Net: network(f), Problem: prob, Task: spec, Dir: d, Out: out, Config: cfg, Watch: p,
+		SourceBytes: f.Source.Bytes, PayloadBefore: f.PayloadBefore, Notes: f.Notes()}
+	introduce(p, f, prob)
+	res, err := mqat.Quantize(c.Context, job)
+	if err != nil {
+		return quantizeFailed(err)
+	}
+	p.Line("done in %s", time.Since(start).Round(time.Second))
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, res.Report)
+	}
+	return printResult(c, out, res)
+}
+
+// network is a front as the compiler takes it.
+func network(f *frontend.Front) mqat.Network {
+	return mqat.Network{Model: f.Model, Partition: f.Partition, Single: fixedBatch(f.Model)}
+}
+
+// fixedBatch reports a network that takes one image at a time.
+func fixedBatch(m *ir.Model) bool {
+	for _, v := range m.Graph.Inputs() {
+		if s := v.Shape(); !v.IsInitializer() && len(s) > 0 && s[0].Known() {
+			return true
+		}
+	}
+	return false
+}
+
+func introduce(p *progress, f *frontend.Front, prob problem.Problem) {
+	desc := prob.Describe()
+	p.Line("input %s", desc.Preproc)
+	p.Line("data  %d images to train on, %d held out (%s)", desc.Train, desc.Held, desc.HeldOut)
+	names := []string{}
+	for _, m := range f.Partition.Modules {
+		names = append(names, fmt.Sprintf("%s %d", m.Name, m.Params))
+	}
+	p.Line("modules by %s: %s", f.Partition.Method, strings.Join(names, ", "))
+	for _, n := range f.Notes() {
+		p.Line("note  %s", n)
+	}
+	if fixedBatch(f.Model) {
+		p.Line("note  the batch of 1 stays: gradients are summed image by image")
+	}
+}
+
+func quantizeFailed(err error) error {
+	var inf *mqat.InfeasibleError
+	switch {
+	case errors.As(err, &inf):
+		return withHint(&exitError{3, fmt.Errorf("quantize: %w", err)}, "ask for less with --compress, or allow smaller widths with --bits")
+	}
+	return fmt.Errorf("quantize: %w", err)
+}
+
+func printResult(c *cli.Context, out string, res *mqat.Result) error {
+	r := res.Report
+	w := table(c.App.Writer)
+	fmt.Fprintf(w, "method\t%s\tweights\ton disk\tsmaller\tbits\tflow\n", r.Metric)
+	for _, m := range r.Methods {
+		disk := ""
+		if m.Disk > 0 {
+			disk = fmt.Sprint(m.Disk)
+		}
+		fmt.Fprintf(w, "%s\t%.4f\t%d\t%s\t%.2f\t%s\t%s\n", m.Name, m.Metric, m.Bytes, disk, m.Achieved, bitsText(m.Bits), strings.Join(m.Flow, " > "))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "\n%.2f times smaller in weights, %.2f on disk; agrees at every optimization level\n", r.Size.Achieved, r.Size.File)
+	fmt.Fprintf(c.App.Writer, "%s\n%s\n", filepath.Join(out, mqat.ModelFile), filepath.Join(out, "report.html"))
+	return nil
+}

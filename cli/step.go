@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"mqatc/compiler/frontend"
+	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
+	"mqatc/passes/step"
+	"mqatc/runtime/task"
+	"mqatc/runtime/task/distill"
+	"mqatc/runtime/task/prep"
+	"mqatc/runtime/task/wdr"
+)
+
+func stepCommand() *cli.Command {
+	return &cli.Command{
+		Name: "step", Usage: "write a network's training step as an ONNX graph: forward, loss, backward, optimizer", ArgsUsage: "MODEL",
+		Description: "Inputs of the graph are the model's, the loss's targets, lr, each trained tensor W and its states W.S; outputs are loss, W.new and W.S.new.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "loss", Usage: "distill, wdr or FILE.onnx; by default the task's"},
+			&cli.StringFlag{Name: "o", Usage: "file to write", Required: true, TakesFile: true},
+			&cli.Int64Flag{Name: "batch", Usage: "images in a step; 0 takes the model's, or 1"},
+			&cli.BoolFlag{Name: "emit-grads", Usage: "add the gradients W.grad to the outputs"},
+			&cli.StringFlag{Name: "task", Usage: "what the network eats and is for: a name or FILE.yaml; by default what the model keeps"},
+			&cli.StringFlag{Name: "optimizer", Value: "sgd", Usage: strings.Join(step.Optimizers(), ", ")},
+			&cli.Float64Flag{Name: "momentum", Value: 0.9, Usage: "of sgd and nesterov"},
+			&cli.Float64Flag{Name: "weight-decay", Usage: "of weights of rank 2 and more"},
+			&cli.Float64Flag{Name: "clip-norm", Usage: "largest norm of all gradients together; 0 for none"},
+			shapeFlag, ortLibFlag,
+		},
+		Action: func(c *cli.Context) error {
+			path, err := oneArg(c, "model")
+			if err != nil {
+				return err
+			}
+			return writeStep(c, path)
+		},
+	}
+}
+
+func writeStep(c *cli.Context, path string) error {
+	batch := c.Int64("batch")
+	if batch < 0 {
+		return usagef("--batch %d is negative", batch)
+	}
+	f, err := stepModel(c, path, batch)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	m := f.Model
+	loss, err := stepLoss(c, m)
+	if err != nil {
+		return err
+	}
+	if v := loss.Opset(""); v > m.Opset("") {
+		if err := format.Upgrade(m, int(v)); err != nil {
+			return fmt.Errorf("step: the loss has opset %d: %w", v, err)
+		}
+	}
+	s, err := step.Build(m, step.Options{
+		Loss: loss, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"),
+		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
+			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm"))},
+	})
+	if err != nil {
+		return withHint(fmt.Errorf("step: %w", err), "--input-shape gives inputs a size; --loss names another loss")
+	}
+	if _, err := format.Save(s, c.String("o"), format.SaveOptions{}); err != nil {
+		return withHint(fmt.Errorf("step: %w", err), "name a file in a folder that exists and can be written with -o")
+	}
+	fmt.Fprintf(c.App.ErrWriter, "%d nodes, %d inputs, %d outputs in %s\n", s.Graph.NumNodes(), len(s.Graph.Inputs()), len(s.Graph.Outputs()), c.String("o"))
+	return nil
+}
+
+// stepModel brings the model in under the names of its file, its batch made free where another one is asked for.
+func stepModel(c *cli.Context, path string, batch int64) (*frontend.Front, error) {
+	o, err := frontOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	o.NoFold = true
+	src, err := frontend.Read(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range src.Model.Graph.Inputs() {
+		if s := v.Shape(); !v.IsInitializer() && len(s) > 0 && s[0].Known() && batch > 0 && s[0].Size != batch {
+			o.Rebatch = true
+		}
+	}
+	f, err := frontend.Prepare(c.Context, src, o)
+	if err != nil {
+		return nil, err
+	}
+	if f.Batch != nil && !f.Batch.Free {
+		return nil, withHint(fmt.Errorf("step: the batch cannot be %d: %s", batch, f.Batch.Reason), "leave --batch out to take the model's")
+	}
+	return f, nil
+}
+
+// stepLoss is the loss of --loss or of the task.
+func stepLoss(c *cli.Context, m *ir.Model) (*ir.Model, error) {
+	name := c.String("loss")
+	t, err := stepTask(c, m)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		name = t.Loss
+	}
+	switch {
+	case name == task.LossDistill:
+		return distill.Loss(m.Graph.Outputs())
+	case name == task.LossWDR:
+		in, err := prep.Fit(t.Prep, m.Graph.Inputs())
+		if err != nil {
+			return nil, fmt.Errorf("step: task %s: %w", t.Name, err)
+		}
+		layout, err := wdr.FindLayout(m.Graph.Outputs(), in.Width, in.Height)
+		if err != nil {
+			return nil, fmt.Errorf("step: %w", err)
+		}
+		var cfg wdr.Config
+		if t.WDR != nil {
+			cfg = *t.WDR
+		}
+		if cfg, err = cfg.WithDefaults(max(in.Width, in.Height)); err != nil {
+			return nil, fmt.Errorf("step: %w", err)
+		}
+		return wdr.Loss(layout, cfg)
+	case strings.EqualFold(filepath.Ext(name), ".onnx"):
+		l, err := format.Load(name)
+		if err != nil {
+			return nil, err
+		}
+		if l.Opset("") < frontend.LowestOpset {
+			err = format.Upgrade(l, frontend.LowestOpset)
+		}
+		return l, err
+	}
+	return nil, usagef("--loss %q: %s, %s or FILE.onnx", name, task.LossDistill, task.LossWDR)
+}
+
+func stepTask(c *cli.Context, m *ir.Model) (task.Task, error) {
+	if c.String("task") == "" {
+		if t, ok, err := task.Of(m); ok || err != nil {
+			return t, err
+		}
+	}
+	t, err := task.Lookup(c.String("task"))
+	if err != nil {
+		return t, usageError(err)
+	}
+	return t, nil
+}
