@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"mqatc/onnx/format"
+	"mqatc/onnx/text"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"mqatc": func() { os.Exit(Main(os.Args, os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScripts runs testdata/script. Beside testscript's own commands there are
+//
+//	exits CODE COMMAND...    run a command that must end with this exit code
+//	onnx IN.onnxtxt OUT.onnx make an ONNX file of a text; WIDE as a third argument puts its tensors into OUT.onnx.data
+//	cut N IN OUT             keep the first N bytes
+//	fails                    the last stderr is an error line and a hint, and stdout is empty
+func TestScripts(t *testing.T) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("XDG_CACHE_HOME", cache)
+			if lib := os.Getenv("ONNXRUNTIME_SHARED_LIBRARY_PATH"); lib != "" {
+				e.Setenv("ONNXRUNTIME_SHARED_LIBRARY_PATH", lib)
+			}
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": scriptExits, "onnx": scriptONNX, "cut": scriptCut, "fails": scriptFails,
+		},
+		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
+	})
+}
+
+func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func scriptONNX(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: onnx IN.onnxtxt OUT.onnx [WIDE]")
+	}
+	m, err := text.Load(ts.MkAbs(args[0]))
+	ts.Check(err)
+	o := format.SaveOptions{}
+	if len(args) > 2 {
+		o = format.SaveOptions{ExternalFile: filepath.Base(args[1]) + ".data", Threshold: 1}
+	}
+	_, err = format.Save(m, ts.MkAbs(args[1]), o)
+	ts.Check(err)
+}
+
+func scriptCut(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: cut N IN OUT")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	raw, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if n >= len(raw) {
+		ts.Fatalf("%s has only %d bytes", args[1], len(raw))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), raw[:n], 0o644))
+}
+
+func scriptFails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: fails")
+	}
+	if out := ts.ReadFile("stdout"); out != "" {
+		ts.Fatalf("stdout of a failure: %q", out)
+	}
+	if e := ts.ReadFile("stderr"); !twoLines.MatchString(e) {
+		ts.Fatalf("stderr does not end with an error line and a hint:\n%s", e)
+	}
+}
