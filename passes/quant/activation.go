@@ -15,7 +15,8 @@ type Placement struct {
 	Type ir.DType
 	// Exact restricts activation scales to powers of two and weight scales to five significant bits. Dequantized values, products
 	// and, up to 2^24 units, sums are then exact in float32, so that float simulation and integer kernels round alike: a network is
-	// the same function at every optimization level. With free scales they differ in one element of 100,000 per layer, which
+	// the same function at every optimization level. Zero points are even, since some kernels add them before rounding halves to
+	// even and others afterwards. With free scales they differ in one element of 100,000 per layer, which
 	// twenty-five layers amplify to the size of the quantization error itself.
 	Exact  bool
 	Points []ActivationPoint
@@ -41,7 +42,7 @@ type Range struct {
 }
 
 // Params are scale and zero point of the range in element type t. Zero is always exact. Uint8 covers the range with 256 levels;
-// Int8 is symmetric with zero point 0 and 255 levels. An exact scale is the next power of two.
+// Int8 is symmetric with zero point 0 and 255 levels. An exact scale is the next power of two, an exact zero point even.
 func (r Range) Params(t ir.DType, exact bool) (scale float32, zero int64, err error) {
 	lo, hi := float64(min(r.Min, 0)), float64(max(r.Max, 0))
 	if math.IsNaN(hi-lo) || math.IsInf(hi-lo, 0) {
@@ -60,6 +61,9 @@ func (r Range) Params(t ir.DType, exact bool) (scale float32, zero int64, err er
 	scale = float32(step)
 	switch t {
 	case ir.Uint8:
+		if exact {
+			return scale, 2 * int64(min(math.RoundToEven(-lo/float64(scale)/2), 127)), nil
+		}
 		return scale, int64(min(math.RoundToEven(-lo/float64(scale)), 255)), nil
 	case ir.Int8:
 		return scale, 0, nil

@@ -134,7 +134,7 @@ func (o *Observation) leastError(all Range, t ir.DType, exact bool, through func
 			return best, err
 		}
 		for range 4 {
-			for z := 0; z <= 255; z += 3 {
+			for z := 0; z <= 254; z += 2 {
 				r := Range{float32(-z) * s, float32(255-z) * s}
 				if t == ir.Int8 {
 					r = Range{-127 * s, 127 * s}

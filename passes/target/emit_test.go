@@ -119,6 +119,11 @@ func TestEmitEveryWidth(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			for _, a := range v.Agreements {
+				if a.MaxError > 1e-5 {
+					t.Errorf("output %q at level %s against %s: largest error %.3g", a.Output, a.Level, a.Against, a.MaxError)
+				}
+			}
 			if len(v.NotInteger) > 0 {
 				t.Errorf("meant to run in integers and do not: %q", v.NotInteger)
 			}

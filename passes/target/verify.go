@@ -2,7 +2,9 @@ package target
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 
 	"mqatc/onnx/ir"
@@ -183,7 +185,7 @@ func compare(name string, ref, got []map[string]*ir.Tensor) (Agreement, error) {
 	}
 	if worst > 0 {
 		a.MaxError = worst / top
-		a.Steps = sum / float64(n) / (math.Max(hi-lo, math.Abs(hi)) / 255)
+		a.Steps = sum / float64(n) / (max(hi-lo, math.Abs(hi), math.Abs(lo)) / 255)
 	}
 	return a, nil
 }
@@ -268,9 +270,9 @@ func CheckPlan(loaded *ir.Model, planned map[string]int, before, after int64) er
 	if quantized == 0 {
 		return fmt.Errorf("nothing was quantized")
 	}
-	for name, bits := range planned {
-		if bits < 32 && loaded.Graph.Value(name) == nil {
-			return fmt.Errorf("weight %q was planned for %d bits and is not in the output", name, bits)
+	for _, name := range slices.Sorted(maps.Keys(planned)) {
+		if planned[name] < 32 && loaded.Graph.Value(name) == nil {
+			return fmt.Errorf("weight %q was planned for %d bits and is not in the output", name, planned[name])
 		}
 	}
 	if before > 0 && after > before {
