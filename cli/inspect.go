@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"mqatc/compiler/frontend"
 	"mqatc/onnx/ir"
+	"mqatc/passes/partition"
 	"mqatc/passes/pass"
 )
 
@@ -118,7 +120,11 @@ func inspect(ctx context.Context, src *frontend.Source, shapes map[string][]int6
 		if len(shapes) > 0 {
 			return nil, err
 		}
-		d.Notes = append(d.Notes, "modules and sizes are left out: "+err.Error())
+		if errors.Is(err, partition.ErrNothing) {
+			d.Params, d.Payload = new(int64), new(int64)
+		} else {
+			d.Notes = append(d.Notes, "modules and sizes are left out: "+err.Error())
+		}
 		for _, v := range m.Graph.Outputs() {
 			d.Outputs = append(d.Outputs, valueOf(v))
 		}

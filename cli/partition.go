@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -29,7 +30,12 @@ func partitionCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			o.NoFold = o.Dump == "" && o.StopAfter == ""
 			f, err := loadFront(c, path, o)
+			if o.NoFold && errors.Is(err, partition.ErrNothing) {
+				o.NoFold = false
+				f, err = loadFront(c, path, o)
+			}
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -47,6 +48,9 @@ func writeStep(c *cli.Context, path string) error {
 	batch := c.Int64("batch")
 	if batch < 0 {
 		return usagef("--batch %d is negative", batch)
+	}
+	if o := c.String("optimizer"); !slices.Contains(step.Optimizers(), o) {
+		return usagef("--optimizer %q: %s", o, strings.Join(step.Optimizers(), ", "))
 	}
 	f, err := stepModel(c, path, batch)
 	if err != nil {

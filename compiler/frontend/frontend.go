@@ -5,6 +5,7 @@ package frontend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -168,7 +169,13 @@ func (f *Front) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if f.AsRead, err = partition.Find(asRead, partition.Options{File: f.o.Modules, Split: f.o.Split}); err != nil {
+	how := partition.Options{File: f.o.Modules, Split: f.o.Split}
+	if f.AsRead, err = partition.Find(asRead, how); errors.Is(err, partition.ErrNothing) {
+		// All weights are computed from constants: they are there only after folding.
+		f.PayloadBefore = Payload(f.Model)
+		f.AsRead, err = partition.Find(f.Model, how)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", f.Source.Path, err)
 	}
 	f.Partition = f.AsRead.Carry(f.Model)

@@ -52,7 +52,7 @@ func merge(m *ir.Model, o Options) (*ir.Model, error) {
 	if err := release(g, Loss); err != nil && out.Name() != Loss {
 		return nil, err
 	}
-	out = b.Node(ir.NodeSpec{Op: "Reshape", Inputs: []*ir.Value{out, b.Const(vector())}, Outputs: []string{Loss}}, 1)[0]
+	out = b.Node(ir.NodeSpec{Op: "Reshape", Name: "loss_scalar", Inputs: []*ir.Value{out, b.Const(vector())}, Outputs: []string{Loss}}, 1)[0]
 	if err := b.Err(); err != nil {
 		return nil, err
 	}
