@@ -196,11 +196,26 @@ func evalMatMul(_ *evaluator, _ *ir.Node, in []*arr) ([]*arr, error) {
 	batch := broadcastShape(&arr{shape: as[:len(as)-2]}, &arr{shape: bs[:len(bs)-2]})
 	y := newArr(append(append([]int64{}, batch...), m, q)...)
 	r := len(batch)
-	each(y.shape, func(at []int64, f int64) {
-		for j := int64(0); j < k; j++ {
-			ia := append(append([]int64{}, at[:r]...), at[r], j)
-			ib := append(append([]int64{}, at[:r]...), j, at[r+1])
-			y.v[f] += a2.at(ia) * b2.at(ib)
+	first := func(x *arr, at []int64) int64 { // position of the matrix of x that batch index at selects
+		p, f := int64(0), x.shape[len(x.shape)-1]*x.shape[len(x.shape)-2]
+		for i := len(x.shape) - 3; i >= 0; i-- {
+			if x.shape[i] > 1 {
+				p += at[r-(len(x.shape)-2)+i] * f
+			}
+			f *= x.shape[i]
+		}
+		return p
+	}
+	each(batch, func(at []int64, f int64) {
+		pa, pb := first(a2, at), first(b2, at)
+		for i := range m {
+			row := y.v[(f*m+i)*q : (f*m+i+1)*q]
+			for j := range k {
+				x := a2.v[pa+i*k+j]
+				for c, w := range b2.v[pb+j*q : pb+(j+1)*q] {
+					row[c] += x * w
+				}
+			}
 		}
 	})
 	s := append([]int64{}, batch...)
