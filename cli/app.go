@@ -17,7 +17,7 @@ func commands() []*cli.Command {
 	return []*cli.Command{
 		inspectCommand(), partitionCommand(), planCommand(), quantizeCommand(), trainCommand(), evalCommand(),
 		diffCommand(), packCommand(), unpackCommand(), stepCommand(), zooCommand(), pnpCommand(), dataCommand(), runtimeCommand(),
-		passesCommand(),
+		passesCommand(), demoCommand(),
 	}
 }
 
@@ -37,7 +37,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = withHint(&exitError{code: 130, err: errors.New("interrupted")}, "the same command with --resume goes on from the last checkpoint")
 	}
-	return report(stderr, err)
+	return complain(stderr, err)
 }
 
 func newApp(stdout, stderr io.Writer) *cli.App {

@@ -50,7 +50,7 @@ func record(t *testing.T, args []string) (parsed, string, string, int) {
 	}
 	code := 0
 	if err := app.Run(sorted); err != nil {
-		code = report(&errs, err)
+		code = complain(&errs, err)
 	}
 	return p, out.String(), errs.String(), code
 }

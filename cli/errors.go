@@ -41,8 +41,8 @@ func usagef(format string, a ...any) error { return usageError(fmt.Errorf(format
 // Hinter is implemented by errors of other packages that know what to do about them.
 type Hinter interface{ Hint() string }
 
-// report writes an error as two lines, where and what, then what to do, and returns the exit code.
-func report(w io.Writer, err error) int {
+// complain writes an error as two lines, where and what, then what to do, and returns the exit code.
+func complain(w io.Writer, err error) int {
 	code := 1
 	var ee *exitError
 	if errors.As(err, &ee) {
@@ -54,7 +54,7 @@ func report(w io.Writer, err error) int {
 	switch {
 	case errors.As(err, &h):
 		hint = h.hint
-	case errors.As(err, &other):
+	case errors.As(err, &other) && other.Hint() != "":
 		hint = other.Hint()
 	}
 	fmt.Fprintf(w, "mqatc: error: %s\nhint: %s\n", oneLine(err.Error()), oneLine(hint))

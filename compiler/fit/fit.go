@@ -30,6 +30,8 @@ type Options struct {
 	Single  bool
 	Seed    uint64
 	Threads int
+	// Late feeds the loss what it gets at the end of a training from scratch throughout, as fine-tuning wants it.
+	Late bool
 	// Before may change the engine's state before a step; it must follow from state and step alone. May be nil.
 	Before func(e *train.Engine, step int) error
 	Path   string // of the checkpoint; empty keeps none
@@ -102,6 +104,9 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		Feeds: o.Problem.Feeds, Path: o.Path, Key: o.Key, Every: 20 * time.Second, Values: map[string]float64{}}
 	if o.Single {
 		r.Micro = 1
+	}
+	if o.Late {
+		r.Feeds = func(int, int) (train.Feeds, error) { return o.Problem.Feeds(1, 1) }
 	}
 	if o.Path != "" {
 		if _, err := r.Resume(); err != nil {

@@ -68,7 +68,7 @@ func (b *Bench) fit(v *variant, name string, steps int, path, key string) (map[s
 	}
 	o := fit.Options{
 		Model: m, Problem: b.prob, Params: b.trainable(v, r), Steps: steps, Batch: b.cfg.Batch, Single: b.net.Single, Seed: b.cfg.Seed,
-		Threads: b.cfg.Threads, Path: path, Key: key, State: map[string]*ir.Tensor{},
+		Threads: b.cfg.Threads, Late: true, Path: path, Key: key, State: map[string]*ir.Tensor{},
 		Optimizer: step.Optimizer{Name: b.cfg.Optimizer, Momentum: 0.9, ClipNorm: float32(b.cfg.ClipNorm)},
 		Rate:      train.Cosine(b.cfg.LR, 0.05, 0),
 		Progress: func(g train.Progress) {
