@@ -288,5 +288,11 @@ func Apply(m *ir.Model, o Options) (*ir.Model, error) {
 	if err := s.Graph.SetOutputs(outs...); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
+	if err := widen(s.Graph); err != nil {
+		return nil, fmt.Errorf("pass %s: %w", Pass, err)
+	}
+	if err := prune(s.Graph); err != nil {
+		return nil, fmt.Errorf("pass %s: %w", Pass, err)
+	}
 	return s, nil
 }

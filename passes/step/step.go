@@ -92,6 +92,9 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 	if err := finish(s.Graph, o, wrt, grads); err != nil {
 		return nil, err
 	}
+	if err := widen(s.Graph); err != nil {
+		return nil, fmt.Errorf("pass %s: %w", Pass, err)
+	}
 	if err := prune(s.Graph); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
