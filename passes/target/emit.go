@@ -41,7 +41,8 @@ type IntegerLayer struct {
 
 // Emit turns a fake-quantized model into a quantized one: each fake-quantized weight becomes its codes, stored packed, and a
 // DequantizeLinear (behind a Cast to int8 where a layer that runs in integers reads codes of less than 8 bits); biases of such layers
-// become int32 at the scale of the accumulator. Activation quantizers stay where Insert put them. codes are those that
+// become int32 at the scale of the accumulator. Activation quantizers stay where Insert put them; an exact target clips integers
+// where a Clip stands between two of one scale. codes are those that
 // quant.Collect made from m and r; pl is the placement that was inserted, nil without one. m is not changed.
 func (t Target) Emit(m *ir.Model, r *quant.Report, codes []*quant.Codes, pl *quant.Placement, opt EmitOptions) (*Emitted, error) {
 	if len(codes) != len(r.Weights) {
@@ -71,6 +72,11 @@ func (t Target) Emit(m *ir.Model, r *quant.Report, codes []*quant.Codes, pl *qua
 	}
 	if err := e.layers(); err != nil {
 		return nil, fmt.Errorf("emit: %w", err)
+	}
+	if t.Exact {
+		if err := e.clips(); err != nil {
+			return nil, fmt.Errorf("emit: %w", err)
+		}
 	}
 	if err := e.finish(opt); err != nil {
 		return nil, fmt.Errorf("emit: %w", err)

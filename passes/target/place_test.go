@@ -1,0 +1,168 @@
+package target
+
+import (
+	"strings"
+	"testing"
+
+	"mqatc/onnx/ir"
+	"mqatc/passes/quant"
+)
+
+// chain is conv0 (quantized) -> conv1 (stays float, reads the same value) and conv2 (quantized) -> conv3.
+func chain(t *testing.T) *ir.Model {
+	n := newNet(t, 31, 17)
+	x := n.input(1, 4, 12, 12)
+	a := n.op("Relu", []*ir.Value{n.conv(x, "conv0", 8, 4, 3)})
+	b := n.conv(a, "conv1", 8, 8, 3)
+	c := n.op("Relu", []*ir.Value{n.conv(a, "conv2", 8, 8, 3)})
+	d := n.op("Add", []*ir.Value{b, c})
+	n.output(n.conv(d, "conv3", 3, 8, 1), "y")
+	return n.m
+}
+
+// onnxruntime quantizes the float weights of a convolution between quantizers by itself: such a one must read float values.
+func TestFloatLayersReadFloatValues(t *testing.T) {
+	run := newRunner(t)
+	m := chain(t)
+	tg, _ := Find("onnxruntime")
+	spec, on, plan := allWeights(m, 8, "ptq")
+	delete(spec, "conv1.weight")
+	delete(on, "conv1.weight")
+	delete(plan, "conv1.weight")
+	in := feeds(t, m, 3, 5)
+	c := compile(t, tg, m, spec, on, run, in, quant.MSE)
+	float := c.out.Model.Graph.Value("conv1.weight").Uses()[0].Node
+	if dequantizer(float.Input(0)) != nil {
+		t.Errorf("the float layer reads a dequantized value")
+	}
+	loaded := reload(t, c.out.Model)
+	v, err := tg.Verify(run, c.fake, c.out, loaded, in)
+	if err != nil {
+		t.Error(err)
+	}
+	if len(v.NotInteger) > 0 {
+		t.Errorf("not in integers: %q", v.NotInteger)
+	}
+	for _, l := range c.out.Integer {
+		if l.Weight == "conv0.weight" {
+			t.Error("conv0 cannot run in integers: a float layer reads its output")
+		}
+	}
+	plan["conv1.weight"] = 4
+	if err := CheckPlan(loaded, plan, 0, 0); err == nil || !strings.Contains(err.Error(), "conv1.weight") {
+		t.Errorf("a weight left float against the plan: %v", err)
+	}
+	if err := CheckPlan(loaded, map[string]int{"conv0.weight": 8}, 100, 101); err == nil {
+		t.Error("a larger output passed")
+	}
+	if err := CheckPlan(m, nil, 0, 0); err == nil {
+		t.Error("nothing quantized passed")
+	}
+}
+
+// The last layer keeps a float output, and its input is quantized.
+func TestPlacementLeavesOutputsFloat(t *testing.T) {
+	m := chain(t)
+	tg, _ := Find("onnxruntime")
+	_, on, _ := allWeights(m, 8, "ptq")
+	pl, err := tg.Place(m, on)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values []string
+	for _, p := range pl.Points {
+		values = append(values, p.Value)
+	}
+	for _, v := range values {
+		if m.Graph.Value(v).IsOutput() {
+			t.Errorf("output %q is quantized", v)
+		}
+	}
+	last := m.Graph.Value("y").Producer()
+	if !strings.Contains(strings.Join(values, " "), last.Input(0).Name()) {
+		t.Errorf("the input of the last layer is not among %v", values)
+	}
+	if _, err := tg.Place(m, map[string]bool{"nonsense": true}); err == nil {
+		t.Error("an unknown weight was placed")
+	}
+}
+
+func TestAccumulatorsThatWrap(t *testing.T) {
+	build := func(channels int64) *ir.Model {
+		n := newNet(t, 1, 17)
+		x := n.input(1, channels, 1, 1)
+		s := n.b.Float(0.5)
+		z, err := ir.FromUint8s([]uint8{0})
+		n.check(err)
+		zv := n.b.Const(z)
+		q := n.op("DequantizeLinear", []*ir.Value{n.op("QuantizeLinear", []*ir.Value{x, s, zv}), s, zv})
+		w := make([]int8, channels)
+		for i := range w {
+			w[i] = 127
+		}
+		wt, err := ir.FromInt8s(w, 1, channels, 1, 1)
+		n.check(err)
+		wv, err := n.m.Graph.AddInitializer("w", wt)
+		n.check(err)
+		n.output(n.op("Conv", []*ir.Value{q, n.op("DequantizeLinear", []*ir.Value{wv, s})}), "y")
+		return n.m
+	}
+	// 2^31 / (255*127) = 66,311.2
+	if acc, err := CheckAccumulators(build(66311)); err != nil || len(acc) != 1 || acc[0].Hi != 66311*255*127 {
+		t.Errorf("%+v, %v", acc, err)
+	}
+	if _, err := CheckAccumulators(build(66312)); err == nil {
+		t.Error("an accumulator that wraps was proved not to")
+	}
+}
+
+// A bias that dwarfs its channel's weights must fit all the same.
+func TestBiasesFitInt32(t *testing.T) {
+	run := newRunner(t)
+	m := chain(t)
+	w, err := m.Graph.Value("conv2.weight").Init().Float32s()
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := append([]float32(nil), w...)
+	for i := range small[:8*9] {
+		small[i] *= 1e-12
+	}
+	wt, _ := ir.FromFloat32s(small, 8, 8, 3, 3)
+	if err := m.Graph.SetInit(m.Graph.Value("conv2.weight"), wt); err != nil {
+		t.Fatal(err)
+	}
+	tg, _ := Find("onnxruntime")
+	spec, on, _ := allWeights(m, 8, "ptq")
+	in := feeds(t, m, 3, 5)
+	c := compile(t, tg, m, spec, on, run, in, quant.MSE)
+	loaded := reload(t, c.out.Model)
+	if _, err := tg.Verify(run, c.fake, c.out, loaded, in); err != nil {
+		t.Error(err)
+	}
+	if _, err := CheckAccumulators(loaded); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTensorRTRules(t *testing.T) {
+	run := newRunner(t)
+	m := layers(t, 9)
+	tg, _ := Find("tensorrt")
+	spec, on, _ := allWeights(m, 2, "lsq")
+	in := feeds(t, m, 3, 5)
+	c := compile(t, tg, m, spec, on, run, in, quant.MSE)
+	for n := c.out.Model.Graph.First(); n != nil; n = n.Next() {
+		for _, v := range n.Inputs() {
+			if v == nil || v.Init() == nil {
+				continue
+			}
+			switch d := v.Init().DType(); {
+			case d == ir.Int4 || d == ir.Int2 || d == ir.Uint8 || d == ir.Int32:
+				t.Errorf("%v reads a constant of %v", n, d)
+			case d == ir.Int8 && len(v.Init().Dims()) == 0 && v.Init().Raw()[0] != 0:
+				t.Errorf("%v has zero point %d", n, int8(v.Init().Raw()[0]))
+			}
+		}
+	}
+}
