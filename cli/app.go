@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -65,12 +66,27 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			c.OnUsageError = usage
 			c.HideHelpCommand = true
 			requireFlags(c)
+			if len(c.Subcommands) > 0 {
+				c.Action = groupAction
+			}
 			each(c.Subcommands)
 		}
 	}
 	each(app.Commands)
 	app.HideHelpCommand = true
 	return app
+}
+
+// groupAction is that of a command that only holds others.
+func groupAction(c *cli.Context) error {
+	if !c.Args().Present() {
+		return cli.ShowSubcommandHelp(c)
+	}
+	var names []string
+	for _, s := range c.Command.Subcommands {
+		names = append(names, s.Name)
+	}
+	return usagef("%q is no command of %s, which has %s", c.Args().First(), c.Command.FullName(), strings.Join(names, ", "))
 }
 
 // requireFlags makes a missing flag a usage error; urfave/cli would print the help on standard output instead.

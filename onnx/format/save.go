@@ -34,7 +34,7 @@ func Save(m *ir.Model, path string, opt SaveOptions) ([]Placement, error) {
 	return guarded(path, func() ([]Placement, error) {
 		placed, err := save(m, path, opt)
 		if err != nil {
-			return nil, fail(path, "", "cannot write the model: %w", err)
+			return nil, fail(path, "check that the folder exists, can be written and has room", "cannot write the model: %w", err)
 		}
 		return placed, nil
 	})

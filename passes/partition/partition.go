@@ -6,7 +6,7 @@
 package partition
 
 import (
-	"fmt"
+	"errors"
 	"sort"
 
 	"mqatc/onnx/ir"
@@ -63,6 +63,9 @@ type Partition struct {
 	Outside []weights.Param // trained tensors in no module
 }
 
+// ErrNothing is returned by Find for a graph without trained tensors.
+var ErrNothing = errors.New("partition: the graph has no trained tensor: no Conv, ConvTranspose, Gemm or MatMul with constant weights")
+
 // Options steer Find.
 type Options struct {
 	File  *File // --modules FILE; nil finds the modules
@@ -74,7 +77,7 @@ func Find(m *ir.Model, o Options) (*Partition, error) {
 	g := m.Graph
 	params := weights.Find(g)
 	if len(params) == 0 {
-		return nil, fmt.Errorf("partition: the graph has no trained tensor: no Conv, ConvTranspose, Gemm or MatMul with constant weights")
+		return nil, ErrNothing
 	}
 	if o.File != nil {
 		return o.File.apply(g, params)
