@@ -25,7 +25,8 @@ const (
 
 // Input is what is planned.
 type Input struct {
-	// Model is the float network that emission starts from, types inferred; Partition divides it.
+	// Model is the float network that emission starts from, types inferred. Partition divides it, or the same network with other
+	// contents of its trained tensors: Model's count.
 	Model     *ir.Model
 	Partition *partition.Partition
 	// PayloadBefore and FileBefore are the bytes of trained tensors and of the whole files as read.

@@ -257,6 +257,47 @@ func TestSensitivityMovesBits(t *testing.T) {
 	}
 }
 
+func TestTheModelsWeightsCountNotThePartitions(t *testing.T) {
+	in := input(t, chain(t, []int64{8, 8, 8, 8}, false), "weights")
+	before, err := plan.Measure(in, plan.Sensitivity{}, plan.Request{Compress: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.Model, err = in.Model.Clone(); err != nil {
+		t.Fatal(err)
+	}
+	v := in.Model.Graph.Value("l2.weight")
+	w, err := v.Init().Float32s()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w = append([]float32(nil), w...)
+	for i := range w {
+		w[i] *= 2
+	}
+	doubled, err := ir.FromFloat32s(w, v.Init().Dims()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Model.Graph.SetInit(v, doubled); err != nil {
+		t.Fatal(err)
+	}
+	after, err := plan.Measure(in, plan.Sensitivity{}, plan.Request{Compress: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, u := range before.Units {
+		a, b := before.Options[i][0].Omega, after.Options[i][0].Omega
+		want := a
+		if u.Name == "l2" {
+			want = 4 * a
+		}
+		if math.Abs(b-want) > 1e-6*want {
+			t.Errorf("%s: omega %v, want %v", u.Name, b, want)
+		}
+	}
+}
+
 func TestUniformIsTheWidestThatFits(t *testing.T) {
 	in := input(t, chain(t, []int64{16, 32, 32, 32}, false), "weights")
 	r := plan.Request{Compress: 4}

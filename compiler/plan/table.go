@@ -192,7 +192,7 @@ func (t *Table) measure(i int, s Sensitivity, r Request, integer map[string]bool
 			return err
 		}
 		lambda[k], sizes[k] = l, w.Elements()
-		if data[k], err = w.Value.Init().Float32s(); err != nil {
+		if data[k], err = t.content(w).Float32s(); err != nil {
 			return fmt.Errorf("plan: weight %q: %w", w.Value.Name(), err)
 		}
 	}
@@ -231,6 +231,14 @@ func (t *Table) measure(i int, s Sensitivity, r Request, integer map[string]bool
 		}
 	}
 	return nil
+}
+
+// content is what Model holds under a trained tensor's name: the partition may be that of an earlier state of the network.
+func (t *Table) content(p weights.Param) *ir.Tensor {
+	if v := t.in.Model.Graph.Value(p.Value.Name()); v != nil && v.Init() != nil {
+		return v.Init()
+	}
+	return p.Value.Init()
 }
 
 // squaredError is the sum of squares of what rounding changes in a weight.
