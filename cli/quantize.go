@@ -232,7 +232,7 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 		p.Line("going on with the run in %s", out)
 	}
 	job := mqat.Job{Name: filepath.Base(path), Net: network(f), Problem: prob, Task: spec, Dir: d, Out: out, Config: cfg, Watch: p,
-		SourceBytes: f.Source.Bytes, PayloadBefore: f.PayloadBefore, Notes: f.Notes()}
+		SourceBytes: f.Source.Bytes, PayloadBefore: f.PayloadBefore, Notes: f.Notes(), Passes: f}
 	introduce(p, f, prob)
 	res, err := mqat.Quantize(c.Context, job)
 	if err != nil {

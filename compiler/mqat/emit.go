@@ -8,6 +8,8 @@ import (
 	"mqatc/compiler/problem"
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
+	"mqatc/passes"
+	"mqatc/passes/pass"
 	"mqatc/passes/quant"
 	"mqatc/passes/target"
 	"mqatc/runtime/ort"
@@ -36,15 +38,7 @@ const verifyImages = 4
 
 // emit writes v into folder out, reloads it and checks it. Nothing is left under the final names unless all of it could be written.
 func (b *Bench) emit(v *variant, out string, spec task.Task, sourceBytes int64) (*Emission, error) {
-	fake, r, pl, err := b.rounded(v)
-	if err != nil {
-		return nil, err
-	}
-	codes, err := quant.Collect(fake, r)
-	if err != nil {
-		return nil, err
-	}
-	e, err := b.tgt.Emit(fake, r, codes, pl, target.EmitOptions{})
+	fake, e, codes, err := b.lower(v)
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +91,48 @@ func (b *Bench) emit(v *variant, out string, spec task.Task, sourceBytes int64) 
 		return em, err
 	}
 	return em, nil
+}
+
+// lower runs the passes quant and emit over the network with v's values: the fake-quantized model, the emitted one and its codes.
+func (b *Bench) lower(v *variant) (fake *ir.Model, e *target.Emitted, codes []*quant.Codes, err error) {
+	if v, err = b.settled(v); err != nil {
+		return nil, nil, nil, err
+	}
+	m, spec, err := b.prepare(v)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	var r *quant.Report
+	insert, _ := passes.Find("quant")
+	emit, _ := passes.Find("emit")
+	list := []pass.Pass{
+		{Info: insert, Run: func(_ *pass.Ctx, m *ir.Model) (bool, error) {
+			if r, err = b.insert(m, v, spec); err != nil {
+				return false, err
+			}
+			fake, err = m.Clone()
+			return true, err
+		}},
+		{Info: emit, Run: func(_ *pass.Ctx, m *ir.Model) (bool, error) {
+			if codes, err = quant.Collect(m, r); err != nil {
+				return false, err
+			}
+			if e, err = b.tgt.Emit(m, r, codes, spec.Activations, target.EmitOptions{}); err != nil {
+				return false, err
+			}
+			*m = *e.Model
+			return true, nil
+		}},
+	}
+	if b.passes != nil {
+		err = b.passes.Run(b.ctx, m, list...)
+	} else {
+		_, err = (&passes.Pipeline{Passes: list}).Run(b.ctx, m)
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return fake, e, codes, nil
 }
 
 // pack describes the weights file by weights.json and weights.h.

@@ -11,6 +11,7 @@ import (
 	"mqatc/compiler/rundir"
 	"mqatc/onnx/ir"
 	"mqatc/passes/partition"
+	"mqatc/passes/pass"
 	"mqatc/passes/quant"
 	"mqatc/passes/step"
 	"mqatc/passes/target"
@@ -50,6 +51,12 @@ type Bench struct {
 	obs     quant.Observations
 	plan    func(v *variant, fixed map[string]int) (map[string]int, error)
 	curves  map[string][]float64
+	passes  PassRunner
+}
+
+// PassRunner runs passes over a model with dumps, verification and a repro on failure.
+type PassRunner interface {
+	Run(ctx context.Context, m *ir.Model, list ...pass.Pass) error
 }
 
 // variant is a network in some state of quantization. It is not changed once made.
@@ -212,8 +219,9 @@ func (b *Bench) settle(c *variant, name string) error {
 	return nil
 }
 
-// build inserts fake quantization for v into a copy of the network that holds v's values.
-func (b *Bench) build(v *variant) (*ir.Model, *quant.Report, *quant.Placement, error) {
+// prepare makes a copy of the network that holds v's values, and what is to be quantized in it.
+func (b *Bench) prepare(v *variant) (*ir.Model, quant.Spec, error) {
+	spec := quant.Spec{Weights: map[string]quant.WeightSpec{}}
 	plain := map[string]*ir.Tensor{}
 	for name, t := range v.values {
 		if b.net.Model.Graph.Value(name) != nil {
@@ -222,9 +230,8 @@ func (b *Bench) build(v *variant) (*ir.Model, *quant.Report, *quant.Placement, e
 	}
 	m, err := fit.Put(b.net.Model, plain)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, spec, err
 	}
-	spec := quant.Spec{Weights: map[string]quant.WeightSpec{}}
 	placed := map[string]bool{}
 	for name, n := range v.bits {
 		spec.Weights[name] = b.spec(n)
@@ -234,19 +241,22 @@ func (b *Bench) build(v *variant) (*ir.Model, *quant.Report, *quant.Placement, e
 	}
 	pl, err := b.tgt.Place(b.net.Model, placed)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, spec, err
 	}
 	if len(pl.Points) > 0 {
 		if spec.Ranges, err = b.ranges(pl); err != nil {
-			return nil, nil, nil, err
+			return nil, spec, err
 		}
 		spec.Activations = pl
-	} else {
-		pl = nil
 	}
+	return m, spec, nil
+}
+
+// insert puts the fake quantization of v into m.
+func (b *Bench) insert(m *ir.Model, v *variant, spec quant.Spec) (*quant.Report, error) {
 	r, err := quant.Insert(m, spec)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	for i := range r.Weights {
 		ins := &r.Weights[i]
@@ -258,14 +268,24 @@ func (b *Bench) build(v *variant) (*ir.Model, *quant.Report, *quant.Placement, e
 		t := v.values[ins.Name+quant.StepSuffix]
 		if t == nil {
 			if t, err = ir.FromFloat32s(v.scales[ins.Name], sv.Init().Dims()...); err != nil {
-				return nil, nil, nil, err
+				return nil, err
 			}
 		}
 		if err := m.Graph.SetInit(sv, t); err != nil {
-			return nil, nil, nil, err
+			return nil, err
 		}
 	}
-	return m, r, pl, nil
+	return r, nil
+}
+
+// build is the fake-quantized network of v.
+func (b *Bench) build(v *variant) (*ir.Model, *quant.Report, *quant.Placement, error) {
+	m, spec, err := b.prepare(v)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	r, err := b.insert(m, v, spec)
+	return m, r, spec.Activations, err
 }
 
 // Train trains the modules that are not finished: the one at hand, those that are still float, and those whose quantizer goes on
@@ -307,13 +327,22 @@ func (b *Bench) Score(x Variant, name string) (float64, error) {
 	})
 }
 
-// rounded is the network with v's weights on their grids and its activations quantized, in inference form.
-func (b *Bench) rounded(v *variant) (*ir.Model, *quant.Report, *quant.Placement, error) {
+// settled is v with all its weights on their grids.
+func (b *Bench) settled(v *variant) (*variant, error) {
 	c := v.clone()
 	for name := range v.bits {
 		if err := b.settle(c, name); err != nil {
-			return nil, nil, nil, err
+			return nil, err
 		}
+	}
+	return c, nil
+}
+
+// rounded is the network with v's weights on their grids and its activations quantized, in inference form.
+func (b *Bench) rounded(v *variant) (*ir.Model, *quant.Report, *quant.Placement, error) {
+	c, err := b.settled(v)
+	if err != nil {
+		return nil, nil, nil, err
 	}
 	return b.build(c)
 }

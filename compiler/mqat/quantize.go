@@ -28,6 +28,7 @@ type Job struct {
 	SourceBytes   int64 // of the input's files
 	PayloadBefore int64 // bytes of the trained tensors as read
 	Notes         []string
+	Passes        PassRunner // for the passes after training; nil runs them without dumps
 }
 
 // Result of Quantize.
@@ -52,7 +53,7 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.prefix = j.Prefix
+	b.prefix, b.passes = j.Prefix, j.Passes
 	if err := os.MkdirAll(j.Out, 0o755); err != nil {
 		return nil, err
 	}
