@@ -25,8 +25,8 @@ import (
 
 // What the demo trains and measures on, chosen so that all of it takes minutes on two cores.
 const (
-	demoImages   = 3000 // rendered for training
-	demoEval     = 500  // held out, with even depth ranges
+	demoImages   = 14000 // rendered for training, so many that no image is seen twice
+	demoEval     = 500   // held out, with even depth ranges
 	demoEvalSeed = 7
 	demoCompress = 4
 )
@@ -51,7 +51,7 @@ func demoCommand() *cli.Command {
 }
 
 func demoConfig(c *cli.Context) mqat.Config {
-	return mqat.Config{Compress: demoCompress, Activations: 8, Probe: true, Epochs: 1, Batch: 32, Seed: c.Uint64("seed"), Threads: c.Int("threads"), Probes: 32}
+	return mqat.Config{Compress: demoCompress, Activations: 8, Probe: true, Epochs: 0.22, LR: 0.001, Batch: 32, Seed: c.Uint64("seed"), Threads: c.Int("threads"), Probes: 32}
 }
 
 func demo(c *cli.Context) error {

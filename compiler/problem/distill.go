@@ -42,9 +42,9 @@ func openDistill(m *ir.Model, in *prep.Input, o Options) (Problem, error) {
 		return nil, err
 	}
 	trainIdx, heldIdx := data.HoldOut(all.Len())
-	p := &distillProblem{in: in, loss: loss, held: all.Subset(limited(heldIdx, o.Limit)), threads: o.Threads}
+	p := &distillProblem{in: in, loss: loss, held: all.Subset(limited(thinned(heldIdx), o.Limit)), threads: o.Threads}
 	p.eval = p.held
-	how := "every tenth training image by name"
+	how := "every tenth training image by name, at most 400"
 	if o.Eval != "" {
 		if p.eval, err = images.Open(o.Eval); err != nil {
 			return nil, err

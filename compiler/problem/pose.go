@@ -41,7 +41,7 @@ func openPose(m *ir.Model, in *prep.Input, o Options) (Problem, error) {
 	}
 	p := &poseProblem{threads: o.Threads}
 	trainIdx, heldIdx := data.HoldOut(src.Len())
-	how := "every tenth training image by name"
+	how := "every tenth training image by name, at most 400"
 	evalSrc := o.EvalSource
 	if evalSrc == nil && o.Eval != "" {
 		if evalSrc, err = bop.Open(o.Eval, bop.Options{}); err != nil {
@@ -51,7 +51,7 @@ func openPose(m *ir.Model, in *prep.Input, o Options) (Problem, error) {
 	if p.train, err = wdr.NewData(in, layout, cfg, src, limited(trainIdx, o.Limit)); err != nil {
 		return nil, err
 	}
-	if p.held, err = wdr.NewData(in, layout, cfg, src, limited(heldIdx, o.Limit)); err != nil {
+	if p.held, err = wdr.NewData(in, layout, cfg, src, limited(thinned(heldIdx), o.Limit)); err != nil {
 		return nil, err
 	}
 	p.eval = p.held

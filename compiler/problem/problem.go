@@ -125,3 +125,18 @@ func limited(idx []int, n int) []int {
 	}
 	return idx
 }
+
+// mostHeld bounds the images that decisions are made on: beyond it a measurement costs more than it tells.
+const mostHeld = 400
+
+// thinned keeps at most mostHeld of the held-out images, evenly spread.
+func thinned(idx []int) []int {
+	if len(idx) <= mostHeld {
+		return idx
+	}
+	out := make([]int, mostHeld)
+	for i := range out {
+		out[i] = idx[i*len(idx)/mostHeld]
+	}
+	return out
+}
