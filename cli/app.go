@@ -16,7 +16,7 @@ import (
 // commands is the table of subcommands in the order of the help text.
 func commands() []*cli.Command {
 	return []*cli.Command{
-		inspectCommand(), partitionCommand(), planCommand(), quantizeCommand(), trainCommand(), evalCommand(),
+		inspectCommand(), partitionCommand(), sensitivityCommand(), planCommand(), quantizeCommand(), trainCommand(), evalCommand(),
 		diffCommand(), packCommand(), unpackCommand(), stepCommand(), zooCommand(), pnpCommand(), dataCommand(), runtimeCommand(),
 		passesCommand(), demoCommand(),
 	}

@@ -18,9 +18,6 @@ import (
 	"mqatc/compiler/problem"
 	"mqatc/compiler/rundir"
 	"mqatc/onnx/ir"
-	"mqatc/passes/partition"
-	"mqatc/passes/pass"
-	"mqatc/runtime/ort"
 )
 
 // methodFlags are the flags of `quantize` that say how; all of them are part of a run's identity.
@@ -43,9 +40,7 @@ func methodFlags() []cli.Flag {
 		&cli.StringFlag{Name: "sensitivity", Usage: "weights takes every layer as equally sensitive instead of measuring the Hessian"},
 		&cli.StringFlag{Name: "loss", Usage: "distill or wdr; by default the task's"},
 		&cli.StringFlag{Name: "target", Value: "onnxruntime", Usage: "onnxruntime, tensorrt or weights"},
-		&cli.StringFlag{Name: "modules", Usage: "division into modules by a file of `partition -o`"},
-		&cli.StringFlag{Name: "heads", Value: "joined", Usage: "joined or split"},
-		seedFlag,
+		modulesFlag, headsFlag, seedFlag,
 	}
 }
 
@@ -61,8 +56,7 @@ func quantizeCommand() *cli.Command {
 			&cli.StringFlag{Name: "task", Usage: "what the network eats and is for: a name or FILE.yaml"},
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the run in the output folder"},
 			&cli.BoolFlag{Name: "resume-anyway", Usage: "go on even if flags, input or library differ"},
-			&cli.StringFlag{Name: "dump-passes", Usage: "folder for the graph after each pass"},
-			threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
+			dumpFlag, threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
 		}, methodFlags()...),
 		Action: func(c *cli.Context) error {
 			path, err := oneArg(c, "model")
@@ -163,25 +157,12 @@ func cpuFeatures() string {
 }
 
 // bringIn loads and prepares a model for training: cleaned up, batch freed, folded, divided into modules.
-func bringIn(c *cli.Context, path string) (*frontend.Front, error) {
-	shapes, err := inputShapes(c)
+func bringIn(c *cli.Context, path string, later ...string) (*frontend.Front, error) {
+	o, err := frontOptions(c, later...)
 	if err != nil {
 		return nil, err
 	}
-	o := frontend.Options{InputShapes: shapes, Env: pass.Env{Eval: ort.Evaluator{}}, Dump: c.String("dump-passes"), Rebatch: true, Seed: c.Uint64("seed"),
-		Split: c.String("heads") == "split"}
-	if file := c.String("modules"); file != "" && file != "auto" {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("modules: %w", err)
-		}
-		if o.Modules, err = partition.ParseFile(raw); err != nil {
-			return nil, withHint(err, "mqatc partition MODEL -o FILE writes a file to start from")
-		}
-	}
-	if h := c.String("heads"); h != "" && h != "joined" && h != "split" {
-		return nil, usagef("--heads %q: joined or split", h)
-	}
+	o.Rebatch = true
 	return frontend.Load(c.Context, path, o)
 }
 
@@ -196,7 +177,7 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	}
 	p := newProgress(c.App.ErrWriter)
 	defer p.Close()
-	f, err := bringIn(c, path)
+	f, err := bringIn(c, path, "quant", "emit")
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package mqat
 
 import (
+	"context"
 	"fmt"
 
 	"mqatc/compiler/importance"
@@ -16,7 +17,22 @@ const (
 	hessianTol     = 0.1
 )
 
-// Sensitivity measures the Hessian trace of every weight that is still float in v, quantized ones being constants.
+// Sensitivity measures the Hessian trace of every weight of the float network of j and returns it with the module of each weight.
+// The run directory of j may be nil: nothing is stored.
+func Sensitivity(ctx context.Context, j Job) (*importance.Result, map[string]string, error) {
+	cfg, err := j.Config.withDefaults()
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := newBench(ctx, j.Net, j.Problem, j.Dir, j.Watch, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := b.trace(b.Float().(*variant))
+	return r, b.home, err
+}
+
+// sensitivity measures the Hessian trace of every weight that is still float in v, quantized ones being constants.
 func (b *Bench) sensitivity(v *variant) (*importance.Result, error) {
 	return rundir.Once(b.dir, b.prefix+"sensitivity", func() (*importance.Result, error) {
 		r, err := b.trace(v)
