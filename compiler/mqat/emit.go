@@ -107,14 +107,14 @@ func (b *Bench) lower(v *variant) (fake *ir.Model, e *target.Emitted, codes []*q
 	emit, _ := passes.Find("emit")
 	list := []pass.Pass{
 		{Info: insert, Run: func(_ *pass.Ctx, m *ir.Model) (bool, error) {
-			if r, err = b.insert(m, v, spec); err != nil {
-				return false, err
-			}
-			fake, err = m.Clone()
+			r, err = b.insert(m, v, spec)
 			return true, err
 		}},
 		{Info: emit, Run: func(_ *pass.Ctx, m *ir.Model) (bool, error) {
 			if codes, err = quant.Collect(m, r); err != nil {
+				return false, err
+			}
+			if fake, err = m.Clone(); err != nil {
 				return false, err
 			}
 			if e, err = b.tgt.Emit(m, r, codes, spec.Activations, target.EmitOptions{}); err != nil {

@@ -344,7 +344,13 @@ func (b *Bench) rounded(v *variant) (*ir.Model, *quant.Report, *quant.Placement,
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return b.build(c)
+	m, r, pl, err := b.build(c)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	// Collect rounds trained steps in m to what the target stores.
+	_, err = quant.Collect(m, r)
+	return m, r, pl, err
 }
 
 // Plan asks the planner for widths.
