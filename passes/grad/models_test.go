@@ -148,7 +148,7 @@ func (n *realNet) session(outs ...*ir.Value) *ort.Session {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	s, err := ort.NewSession(raw, ort.SessionOptions{Threads: 2})
+	s, err := ort.NewSession(raw, ort.SessionOptions{Threads: 2, NoSpin: true})
 	if err != nil {
 		n.t.Fatal(err)
 	}
