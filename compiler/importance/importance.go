@@ -221,6 +221,12 @@ func Graph(m *ir.Model, loss string, layers []string) (*ir.Model, error) {
 		}
 		outputs = append(outputs, curve)
 	}
+	// Names derived from values could meet names of the file's nodes, and onnxruntime wants node names to differ.
+	for n := g.First(); n != nil; n = n.Next() {
+		if n.Pass == "hessian" {
+			n.Name = ""
+		}
+	}
 	if err := g.SetOutputs(outputs...); err != nil {
 		return nil, err
 	}
