@@ -116,7 +116,7 @@ func partitionTable(out io.Writer, p *partition.Partition) error {
 	if known {
 		total = grouped(macs)
 	}
-	fmt.Fprintf(w, "all\t\t%s\t%d\t%d\t%s\t\t\n", grouped(p.Params), layers, nodes, total)
+	fmt.Fprintf(w, "all\t\t%s\t%d\t%d\t%s\n", grouped(p.Params), layers, nodes, total)
 	if err := w.Flush(); err != nil {
 		return err
 	}

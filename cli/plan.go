@@ -173,7 +173,7 @@ func planTarget(c *cli.Context) (target.Target, error) {
 
 func planTable(out io.Writer, d *plan.Document) error {
 	w := table(out)
-	fmt.Fprint(w, "module\trole\tweights\tbits\tbytes\tomega\t")
+	fmt.Fprint(w, "module\trole\tweights\tbits\tbytes\tomega")
 	widths := map[int]bool{}
 	for _, os := range d.Table.Options {
 		for _, o := range os {
@@ -182,7 +182,7 @@ func planTable(out io.Writer, d *plan.Document) error {
 	}
 	for b := 1; b <= plan.Float; b++ {
 		if widths[b] {
-			fmt.Fprintf(w, "bytes@%d\tomega@%d\t", b, b)
+			fmt.Fprintf(w, "\tbytes@%d\tomega@%d", b, b)
 		}
 	}
 	fmt.Fprintln(w)
@@ -191,15 +191,15 @@ func planTable(out io.Writer, d *plan.Document) error {
 		if o, ok := d.Table.Option(u.Name, d.Bits[u.Name]); ok {
 			bits, size, omega = fmt.Sprint(o.Bits), grouped(o.Bytes), fmt.Sprintf("%.3g", o.Omega)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t", u.Name, u.Role, grouped(u.Elements), bits, size, omega)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s", u.Name, u.Role, grouped(u.Elements), bits, size, omega)
 		for b := 1; b <= plan.Float; b++ {
 			if !widths[b] {
 				continue
 			}
 			if o, ok := d.Table.Option(u.Name, b); ok {
-				fmt.Fprintf(w, "%s\t%.3g\t", grouped(o.Bytes), o.Omega)
+				fmt.Fprintf(w, "\t%s\t%.3g", grouped(o.Bytes), o.Omega)
 			} else {
-				fmt.Fprint(w, "\t\t")
+				fmt.Fprint(w, "\t-\t-")
 			}
 		}
 		fmt.Fprintln(w)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,9 +16,13 @@ import (
 
 	"mqatc/compiler/frontend"
 	"mqatc/compiler/mqat"
+	"mqatc/compiler/plan"
 	"mqatc/compiler/problem"
 	"mqatc/compiler/rundir"
 	"mqatc/onnx/ir"
+	"mqatc/passes/quant"
+	"mqatc/passes/step"
+	"mqatc/passes/target"
 )
 
 // methodFlags are the flags of `quantize` that say how; all of them are part of a run's identity.
@@ -77,6 +82,9 @@ func quantizeConfig(c *cli.Context) (mqat.Config, error) {
 	cfg := mqat.Config{Method: c.String("method"), Quantizer: c.String("quantizer"), Basis: c.String("compress-basis"), PerTensor: c.Bool("per-tensor"),
 		Target: c.String("target"), Probe: c.Bool("probe"), Epochs: c.Float64("epochs"), Batch: c.Int("batch"), LR: c.Float64("lr"),
 		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Data: c.String("sensitivity"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
+	if err := quantizeNames(c); err != nil {
+		return cfg, err
+	}
 	var err error
 	if cfg.Compress, err = parseCompress(c.String("compress")); err != nil {
 		return cfg, err
@@ -102,6 +110,28 @@ func quantizeConfig(c *cli.Context) (mqat.Config, error) {
 		return cfg, usagef("--sensitivity %q: weights, or leave it out to measure the Hessian", s)
 	}
 	return cfg, nil
+}
+
+// quantizeNames refuses names that no table has, before any work is done.
+func quantizeNames(c *cli.Context) error {
+	if _, err := quant.Find(c.String("quantizer")); err != nil {
+		return usageError(err)
+	}
+	if _, err := target.Find(c.String("target")); err != nil {
+		return usageError(err)
+	}
+	for _, f := range []struct {
+		name  string
+		known []string
+	}{
+		{"method", []string{"mqat", "uniform", "hawq", "ptq"}}, {"optimizer", step.Optimizers()},
+		{"compress-basis", []string{plan.Achieved, plan.Nominal, plan.File}}, {"heads", []string{"joined", "split"}},
+	} {
+		if v := c.String(f.name); !slices.Contains(f.known, v) {
+			return usagef("--%s %q: one of %s", f.name, v, strings.Join(f.known, ", "))
+		}
+	}
+	return nil
 }
 
 func parseCompress(s string) (float64, error) {

@@ -12,7 +12,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
 	"mqatc/onnx/text"
+	"mqatc/runtime/pack"
 )
 
 func TestMain(m *testing.M) {
@@ -26,6 +28,7 @@ func TestMain(m *testing.M) {
 //	exits CODE COMMAND...    run a command that must end with this exit code
 //	onnx IN.onnxtxt OUT.onnx make an ONNX file of a text; WIDE as a third argument puts its tensors into OUT.onnx.data
 //	cut N IN OUT             keep the first N bytes
+//	packed DIR               write a folder with weights.bin, .json and .h: "a" in 2 bits, "b" in 3
 //	fails                    the last stderr is an error line and a hint, and stdout is empty
 func TestScripts(t *testing.T) {
 	cache, err := os.UserCacheDir()
@@ -48,7 +51,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": scriptExits, "onnx": scriptONNX, "cut": scriptCut, "fails": scriptFails,
+			"exits": scriptExits, "onnx": scriptONNX, "cut": scriptCut, "packed": scriptPacked, "fails": scriptFails,
 		},
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
 	})
@@ -100,6 +103,32 @@ func scriptCut(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s has only %d bytes", args[1], len(raw))
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), raw[:n], 0o644))
+}
+
+func scriptPacked(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: packed DIR")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	m := ir.NewModel("packed", 25)
+	for _, w := range []struct {
+		name string
+		d    ir.DType
+		v    []int64
+	}{{"a", ir.Int2, []int64{-1, 0, 1, 1, 1, -1}}, {"b", ir.Int4, []int64{-4, 3, 2, 0, 0, 1}}} {
+		t, err := ir.PackInts(w.d, w.v, 2, 3)
+		ts.Check(err)
+		_, err = m.Graph.AddInitializer(w.name, t)
+		ts.Check(err)
+	}
+	placed, err := format.Save(m, filepath.Join(dir, "model.onnx"), format.SaveOptions{ExternalFile: "weights.bin", External: func(*ir.Value) bool { return true }})
+	ts.Check(err)
+	_, err = pack.Write(filepath.Join(dir, "weights.bin"), []pack.Tensor{
+		{Name: "a", Module: "backbone", Shape: []int64{2, 3}, Bits: 2, Packing: "int2", Axis: 0, Scales: []float32{0.5, 0.25}},
+		{Name: "b", Module: "head", Shape: []int64{2, 3}, Bits: 3, Packing: "int4", Axis: -1, Scales: []float32{0.125}},
+	}, placed)
+	ts.Check(err)
 }
 
 func scriptFails(ts *testscript.TestScript, neg bool, args []string) {
