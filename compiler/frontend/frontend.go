@@ -145,7 +145,7 @@ func (o Options) checkStop() error {
 }
 
 func (f *Front) run(ctx context.Context) error {
-	if err := f.Run(ctx, f.Model, clean.New()); err != nil {
+	if err := f.apply(ctx, f.Model, clean.New()); err != nil {
 		return err
 	}
 	asRead, err := f.Model.Clone()
@@ -165,7 +165,7 @@ func (f *Front) run(ctx context.Context) error {
 		list = append(list, fold.New())
 	}
 	if len(list) > 0 {
-		if err := f.Run(ctx, f.Model, list...); err != nil {
+		if err := f.apply(ctx, f.Model, list...); err != nil {
 			return err
 		}
 	}
@@ -182,12 +182,23 @@ func (f *Front) run(ctx context.Context) error {
 	return nil
 }
 
-// Run runs further passes over m as part of the same run: same environment, dump and log. After Stopped has become true it does
-// nothing.
+// ErrStopped is returned by Front.Run once StopAfter has ended the run.
+var ErrStopped = errors.New("stopped where it was told to")
+
+// Run runs further passes over m as part of the same run: same environment, dump and log.
 func (f *Front) Run(ctx context.Context, m *ir.Model, list ...pass.Pass) error {
-	if f.Stopped {
-		return nil
+	if !f.Stopped {
+		if err := f.apply(ctx, m, list...); err != nil {
+			return err
+		}
 	}
+	if f.Stopped {
+		return ErrStopped
+	}
+	return nil
+}
+
+func (f *Front) apply(ctx context.Context, m *ir.Model, list ...pass.Pass) error {
 	p := passes.Pipeline{Passes: list, Env: f.o.Env, Dump: f.dump, Repro: f.o.Repro}
 	if slices.ContainsFunc(list, func(x pass.Pass) bool { return x.Name == f.o.StopAfter }) {
 		p.StopAfter = f.o.StopAfter

@@ -186,6 +186,26 @@ func runStage(lab Lab, v Variant, name string, bits int, started bool, epochs fl
 	return st, q, err
 }
 
+// StageEpochs divides as many epochs as there are modules, times epochs, over the stages by the number of weights that each has to
+// adapt. No stage gets less than half of epochs.
+func StageEpochs(epochs float64, ms []ModuleInfo) map[string]float64 {
+	total := 0.0
+	for _, m := range ms {
+		total += float64(m.Elements)
+	}
+	out := map[string]float64{}
+	left := epochs * float64(len(ms)) / 2
+	for _, m := range ms {
+		out[m.Name] = epochs / 2
+		if total > 0 {
+			out[m.Name] += left * float64(m.Elements) / total
+		} else {
+			out[m.Name] += epochs / 2
+		}
+	}
+	return out
+}
+
 // AscendingSize orders modules by their number of weights, the smallest first; equals stay in graph order.
 func AscendingSize(ms []ModuleInfo) []string {
 	sorted := append([]ModuleInfo(nil), ms...)

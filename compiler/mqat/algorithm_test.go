@@ -95,3 +95,10 @@ func TestHarmfulTrainingIsDiscarded(t *testing.T) {
 		t.Fatal("a training that lowered the metric was kept")
 	}
 }
+
+func TestStageEpochs(t *testing.T) {
+	e := StageEpochs(10, []ModuleInfo{{"backbone", 600}, {"fpn", 200}, {"head", 200}})
+	if e["backbone"] != 14 || e["fpn"] != 8 || e["head"] != 8 {
+		t.Fatalf("%v: three stages of 10 epochs, half evenly and half by size", e)
+	}
+}

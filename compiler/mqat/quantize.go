@@ -82,17 +82,15 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 
 // runMQAT is Algorithm 1, with probes where labels can reward them.
 func (b *Bench) runMQAT(res *Result) error {
-	s := Settings{Probe: b.cfg.Probe, Epochs: map[string]float64{}, ProbeEpochs: b.cfg.Epochs / float64(max(len(b.modules), 1)), Progress: b.watch.Line}
-	for _, m := range b.modules {
-		s.Epochs[m.Name] = b.cfg.Epochs
-	}
+	s := Settings{Probe: b.cfg.Probe, ProbeEpochs: b.cfg.Epochs / float64(max(len(b.modules), 1)), Progress: b.watch.Line}
+	s.Epochs = StageEpochs(b.cfg.Epochs, b.modules)
 	o, err := Run(b, s)
 	if err != nil {
 		return err
 	}
 	res.Outcome = o
-	for range o.Stages {
-		res.Epochs += b.cfg.Epochs
+	for _, st := range o.Stages {
+		res.Epochs += s.Epochs[st.Module]
 	}
 	for range o.Probes {
 		res.Epochs += s.ProbeEpochs
