@@ -134,15 +134,25 @@ func (o *Observation) leastError(all Range, t ir.DType, exact bool, through func
 			return best, err
 		}
 		for range 4 {
-			for z := 0; z <= 254; z += 2 {
-				r := Range{float32(-z) * s, float32(255-z) * s}
+			// Zero points between the one that keeps the lower end and the one that keeps the upper end.
+			lo, hi := float64(-all.Min/s), 255-float64(all.Max/s)
+			if lo > hi {
+				lo, hi = hi, lo
+			}
+			lo, hi = max(lo, 0), min(hi, 254)
+			if hi-lo < 2 || all.Min == 0 {
+				hi = lo
+			}
+			for k := range 13 {
+				z := float32(2 * math.RoundToEven((lo+(hi-lo)*float64(k)/12)/2))
+				r := Range{-z * s, (255 - z) * s}
 				if t == ir.Int8 {
 					r = Range{-127 * s, 127 * s}
 				}
 				if err := try(r); err != nil {
 					return best, err
 				}
-				if all.Min == 0 || t == ir.Int8 {
+				if hi == lo || t == ir.Int8 {
 					break
 				}
 			}

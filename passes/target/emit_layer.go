@@ -43,14 +43,15 @@ func (e *emitter) layers() error {
 
 // integerLayer is a layer between dequantizers as it stands in the graph.
 type integerLayer struct {
-	xScale     float32
-	xZero      int64
-	xType      ir.DType
-	weight     *ir.Value
-	weightInts []int64
-	wScale     *ir.Value
-	scales     []float32
-	axis       int // of the scales in the weight; -1 for one
+	xScale      float32
+	xScaleValue *ir.Value
+	xZero       int64
+	xType       ir.DType
+	weight      *ir.Value
+	weightInts  []int64
+	wScale      *ir.Value
+	scales      []float32
+	axis        int // of the scales in the weight; -1 for one
 }
 
 // readInteger reads the quantization of a layer's data and weight inputs.
@@ -67,7 +68,7 @@ func readInteger(n *ir.Node) (*integerLayer, error) {
 	if err != nil || len(s) != 1 {
 		return nil, fmt.Errorf("%v: the scale of its input must be one constant", n)
 	}
-	l.xScale = s[0]
+	l.xScale, l.xScaleValue = s[0], x.Input(1)
 	if z := x.Input(2); z != nil {
 		if z.Init() == nil {
 			return nil, fmt.Errorf("%v: the zero point of its input must be constant", n)
@@ -153,10 +154,8 @@ func (e *emitter) bias(n *ir.Node, l *integerLayer) error {
 	if err != nil {
 		return err
 	}
-	s, err := e.scale(scale, axis)
-	if err != nil {
-		return err
-	}
+	// The scale is a product in the graph, which the runtime folds: a vector of its own would be half of what a bias takes.
+	s := e.b.Op("Mul", []*ir.Value{l.wScale, l.xScaleValue})
 	out := e.dequantize(iv, s, axis)
 	if err := e.b.Err(); err != nil {
 		return err

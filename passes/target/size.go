@@ -16,11 +16,11 @@ type Weight struct {
 	Axis      int    // of the scales; -1 for one scale
 	Quantizer string // empty means a uniform grid
 	Biases    int64  // elements of the bias; 0 for none
-	Integer   bool   // the layer is placed to run in integers
+	// Integer says that the layer is placed to run in integers. Its biases are int32 then, their scale the product of others.
+	Integer bool
 }
 
-// PayloadBytes is what Emit writes for w: codes in their container, scales, and the bias in float32, or in int32 with a scale of its
-// own; not the levels of a codebook, which all its weights of one width share (4 bytes each). An error when the width is not one of
+// PayloadBytes is what Emit writes for w: codes in their container, scales, and the bias in float32 or int32; not the levels of a codebook, which all its weights of one width share (4 bytes each). An error when the width is not one of
 // the quantizer's.
 func (t Target) PayloadBytes(w Weight) (int64, error) {
 	n, err := ir.NumElements(w.Dims)
@@ -61,11 +61,7 @@ func (t Target) PayloadBytes(w Weight) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	total := codes + 4*(channels+w.Biases)
-	if w.Integer && t.IntegerBias && w.Biases > 0 {
-		total += 4 * channels
-	}
-	return total, nil
+	return codes + 4*(channels+w.Biases), nil
 }
 
 // Payload is the number of bytes of m's trained tensors and of all that stands for them: weights, biases and normalization
@@ -119,13 +115,23 @@ func dequantized(v *ir.Value) bool {
 	return len(p.Inputs()) > 0
 }
 
-// constants gathers the constants that v is computed from, except int64 ones, which are shapes and axes.
+// scalesActivation reports a scale or zero point that an activation's quantizer reads too.
+func scalesActivation(v *ir.Value) bool {
+	for _, u := range v.Uses() {
+		if u.Node.Is("QuantizeLinear") {
+			return true
+		}
+	}
+	return false
+}
+
+// constants gathers the constants that v is computed from, except int64 ones, which are shapes and axes, and scales of activations.
 func constants(v *ir.Value, into map[*ir.Value]bool) {
 	if v == nil {
 		return
 	}
 	if t := v.Init(); t != nil {
-		if t.DType() != ir.Int64 {
+		if t.DType() != ir.Int64 && !scalesActivation(v) {
 			into[v] = true
 		}
 		return

@@ -68,11 +68,10 @@ func (s *Stored) read(n *ir.Node) bool {
 		s.Codebook = levels
 		n = n.Output(0).Uses()[0].Node
 	}
-	scale, err := constFloats(n.Input(1))
+	scale, dims, err := scaleOf(n.Input(1))
 	if err != nil {
 		return false
 	}
-	dims := n.Input(1).Init().Dims()
 	switch {
 	case n.Is("DequantizeLinear"):
 		if len(dims) > 0 {
@@ -92,6 +91,29 @@ func (s *Stored) read(n *ir.Node) bool {
 	}
 	s.Scales = scale
 	return true
+}
+
+// scaleOf is a constant scale, or the product of a weight's and an activation's.
+func scaleOf(v *ir.Value) ([]float32, []int64, error) {
+	if f, err := constFloats(v); err == nil {
+		return f, v.Init().Dims(), nil
+	}
+	if v == nil || v.Producer() == nil || !v.Producer().Is("Mul") {
+		return nil, nil, fmt.Errorf("no constant scale")
+	}
+	w, err := constFloats(v.Producer().Input(0))
+	if err != nil {
+		return nil, nil, err
+	}
+	x, err := constFloats(v.Producer().Input(1))
+	if err != nil || len(x) != 1 {
+		return nil, nil, fmt.Errorf("no constant scale")
+	}
+	out := make([]float32, len(w))
+	for i := range w {
+		out[i] = w[i] * x[0]
+	}
+	return out, v.Producer().Input(0).Init().Dims(), nil
 }
 
 // External says which initializers of an emitted model go to the file of weights: the packed ones, and float tensors of a kilobyte
