@@ -90,22 +90,32 @@ func readModules(path string) (*partition.File, error) {
 // loadFront brings the model at path in and tells on stderr what the passes noted. The caller closes it.
 func loadFront(c *cli.Context, path string, o frontend.Options) (*frontend.Front, error) {
 	f, err := frontend.Load(c.Context, path, o)
-	var unknown *frontend.UnknownPassError
-	switch {
-	case errors.As(err, &unknown):
-		return nil, usageError(err)
-	case err != nil && o.Modules != nil && strings.Contains(err.Error(), "modules file:"):
-		return nil, withHint(err, "mqatc partition MODEL -o FILE writes a modules file that fits")
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, frontError(o, err)
 	}
 	for _, n := range f.Notes() {
 		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", n)
 	}
 	if f.Stopped {
-		fmt.Fprintf(c.App.ErrWriter, "stopped after pass %s\n", o.StopAfter)
+		tellStopped(c)
 	}
 	return f, nil
+}
+
+func tellStopped(c *cli.Context) {
+	fmt.Fprintf(c.App.ErrWriter, "stopped after pass %s\n", c.String("stop-after"))
+}
+
+// frontError tells errors of usage from others.
+func frontError(o frontend.Options, err error) error {
+	var unknown *frontend.UnknownPassError
+	switch {
+	case errors.As(err, &unknown):
+		return usageError(err)
+	case err != nil && o.Modules != nil && strings.Contains(err.Error(), "modules file:"):
+		return withHint(err, "mqatc partition MODEL -o FILE writes a modules file that fits")
+	}
+	return err
 }
 
 // parseBits reads 2,4,8.

@@ -61,7 +61,7 @@ func quantizeCommand() *cli.Command {
 			&cli.StringFlag{Name: "task", Usage: "what the network eats and is for: a name or FILE.yaml"},
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the run in the output folder"},
 			&cli.BoolFlag{Name: "resume-anyway", Usage: "go on even if flags, input or library differ"},
-			dumpFlag, threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
+			dumpFlag, stopFlag, threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
 		}, methodFlags()...),
 		Action: func(c *cli.Context) error {
 			path, err := oneArg(c, "model")
@@ -193,7 +193,11 @@ func bringIn(c *cli.Context, path string, later ...string) (*frontend.Front, err
 		return nil, err
 	}
 	o.Rebatch = true
-	return frontend.Load(c.Context, path, o)
+	f, err := frontend.Load(c.Context, path, o)
+	if err != nil {
+		return nil, frontError(o, err)
+	}
+	return f, nil
 }
 
 func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
@@ -212,6 +216,10 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 		return err
 	}
 	defer f.Close()
+	if f.Stopped {
+		tellStopped(c)
+		return nil
+	}
 	spec, err := taskOf(c, f.Source.Model)
 	if err != nil {
 		return err
@@ -246,6 +254,10 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 		SourceBytes: f.Source.Bytes, PayloadBefore: f.PayloadBefore, Notes: f.Notes(), Passes: f}
 	introduce(p, f, prob)
 	res, err := mqat.Quantize(c.Context, job)
+	if errors.Is(err, frontend.ErrStopped) {
+		tellStopped(c)
+		return nil
+	}
 	if err != nil {
 		return quantizeFailed(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
+	"mqatc/passes/fold"
 	"mqatc/passes/weights"
 )
 
@@ -210,6 +211,9 @@ func TestStopAfter(t *testing.T) {
 	}
 	if !f.Stopped || len(f.Log) != 1 || f.Log[0].Pass != "clean" {
 		t.Errorf("stopped %v after %v", f.Stopped, f.Log)
+	}
+	if err := f.Run(context.Background(), f.Model, fold.New()); !errors.Is(err, frontend.ErrStopped) || len(f.Log) != 1 {
+		t.Errorf("a stopped run went on: %v, %v", err, f.Log)
 	}
 	_, err = frontend.Load(context.Background(), path, frontend.Options{StopAfter: "nothing", Later: []string{"quant"}})
 	var unknown *frontend.UnknownPassError
