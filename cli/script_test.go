@@ -14,6 +14,7 @@ import (
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/text"
+	"mqatc/runtime/ort/orttest"
 	"mqatc/runtime/pack"
 )
 
@@ -31,17 +32,11 @@ func TestMain(m *testing.M) {
 //	packed DIR               write a folder with weights.bin, .json and .h: "a" in 2 bits, "b" in 3
 //	fails                    the last stderr is an error line and a hint, and stdout is empty
 func TestScripts(t *testing.T) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
+	lib := orttest.TestLibrary(t)
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(e *testscript.Env) error {
-			e.Setenv("XDG_CACHE_HOME", cache)
-			if lib := os.Getenv("ONNXRUNTIME_SHARED_LIBRARY_PATH"); lib != "" {
-				e.Setenv("ONNXRUNTIME_SHARED_LIBRARY_PATH", lib)
-			}
+			e.Setenv("ONNXRUNTIME_SHARED_LIBRARY_PATH", lib.Path)
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
