@@ -32,6 +32,7 @@ func methodFlags() []cli.Flag {
 		&cli.StringFlag{Name: "compress-basis", Value: "achieved", Usage: "achieved (bytes of weights and all that stands for them), nominal or file"},
 		&cli.StringFlag{Name: "method", Value: "mqat", Usage: "mqat, uniform, hawq or ptq"},
 		&cli.StringFlag{Name: "quantizer", Value: "lsq", Usage: "lsq, inq or inq-pow2"},
+		&cli.StringFlag{Name: "planner", Value: "measured", Usage: "ilp takes the optimum of the integer program; measured tries the assignments that fit on held-out data and takes the best"},
 		&cli.StringFlag{Name: "bits", Value: "2,4,8", Usage: "widths to choose from"},
 		&cli.StringFlag{Name: "activations", Value: "8", Usage: "8 bits, or none to leave them float"},
 		&cli.StringSliceFlag{Name: "assign", Usage: "width of a module by name or role, as backbone=8; 32 keeps it float"},
@@ -81,7 +82,7 @@ func quantizeCommand() *cli.Command {
 func quantizeConfig(c *cli.Context) (mqat.Config, error) {
 	cfg := mqat.Config{Method: c.String("method"), Quantizer: c.String("quantizer"), Basis: c.String("compress-basis"), PerTensor: c.Bool("per-tensor"),
 		Target: c.String("target"), Probe: c.Bool("probe"), Epochs: c.Float64("epochs"), Batch: c.Int("batch"), LR: c.Float64("lr"),
-		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Data: c.String("sensitivity"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
+		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Data: c.String("sensitivity"), Planner: c.String("planner"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
 	if err := quantizeNames(c); err != nil {
 		return cfg, err
 	}

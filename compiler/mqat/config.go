@@ -25,6 +25,7 @@ type Config struct {
 	Optimizer   string  // row of passes/step [adam]
 	ClipNorm    float64 // [5]
 	Probes      int     // Hessian probes at most [64]
+	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
 	Data        string  // sensitivity: "" measures the Hessian, "weights" takes lambda = 1
 	Seed        uint64
 	Threads     int
@@ -44,6 +45,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Quantizer, "lsq")
 	set(&c.Basis, "achieved")
 	set(&c.Target, "onnxruntime")
+	set(&c.Planner, "measured")
 	set(&c.Optimizer, "adam")
 	if len(c.Bits) == 0 {
 		c.Bits = []int{2, 4, 8}
@@ -58,6 +60,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if !slices.Contains(Methods, c.Method) {
 		return c, fmt.Errorf("unknown method %q: one of %v", c.Method, Methods)
+	}
+	if err := checkPlanner(c.Planner); err != nil {
+		return c, err
 	}
 	if c.Compress == 0 && c.Budget == 0 {
 		c.Compress = 4

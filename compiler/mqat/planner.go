@@ -119,6 +119,18 @@ func (p *planner) plan(v *variant, fixed map[string]int) (map[string]int, error)
 	if err != nil {
 		return nil, err
 	}
+	if p.b.cfg.Planner == "measured" {
+		if d, err = p.measured(v, d); err != nil {
+			return nil, err
+		}
+		if d.Infeasible() {
+			return nil, &InfeasibleError{d}
+		}
+		p.doc = d
+		if err := p.b.dir.Store(p.b.prefix+"plan", d); err != nil {
+			return nil, err
+		}
+	}
 	p.b.watch.Line("plan: %v, %.2f times smaller", d.Bits, d.Compress.Achieved)
 	return d.Bits, nil
 }

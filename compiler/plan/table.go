@@ -268,10 +268,9 @@ func (t *Table) squaredError(p weights.Param, w []float32, bits int) (float64, e
 	return sum, nil
 }
 
-// bytes is what emission writes for a unit: codes and scales, biases in the form that their layers take, norm parameters in float.
+// bytes is what emission writes for a unit: codes and scales, biases in float or, once for each layer that reads them, int32, norm parameters in float.
 func (t *Table) bytes(u Unit, bits int, integer map[string]bool) (int64, error) {
 	total := int64(0)
-	channels := map[*ir.Node]int64{}
 	levels := int64(0)
 	for _, w := range u.Weights {
 		if bits == Float {
@@ -285,9 +284,6 @@ func (t *Table) bytes(u Unit, bits int, integer map[string]bool) (int64, error) 
 		}
 		total += n
 		levels = t.codebook(bits)
-		for _, n := range w.Nodes {
-			channels[n] = int64(site.Channels())
-		}
 	}
 	for _, w := range u.Others {
 		float, n := len(w.Nodes) == 0, int64(0)
@@ -297,7 +293,7 @@ func (t *Table) bytes(u Unit, bits int, integer map[string]bool) (int64, error) 
 				float = true
 				continue
 			}
-			n += 4 * (w.Elements() + channels[node])
+			n += 4 * w.Elements()
 		}
 		if float {
 			n += int64(len(w.Value.Init().Raw()))
