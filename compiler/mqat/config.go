@@ -21,7 +21,7 @@ type Config struct {
 	Epochs      float64 // of a stage
 	Steps       int     // most optimizer steps of a stage; 0 means no bound
 	Batch       int     // [8]
-	LR          float64 // [0.003 for adam, by which a tensor moves relative to its size in a step; 0.01 for sgd]
+	LR          float64 // [0.002 for adam: how far a tensor moves in a step relative to its size, for weights of 4 bits; 0.01 for sgd]
 	Optimizer   string  // row of passes/step [adam]
 	ClipNorm    float64 // [5]
 	Probes      int     // Hessian probes at most [64]
@@ -76,7 +76,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.LR == 0 {
 		c.LR = 0.01
 		if c.Optimizer == "adam" || c.Optimizer == "adamw" {
-			c.LR = 0.003
+			c.LR = 0.002
 		}
 	}
 	if c.Batch == 0 {

@@ -301,7 +301,7 @@ func (b *Bench) Train(x Variant, name, module string, epochs float64) (Variant, 
 		return v, TrainInfo{}, nil
 	}
 	out, info, err := b.once("train-"+name, func(path, key string) (map[string]*ir.Tensor, TrainInfo, []float64, error) {
-		return b.fit(v, name, steps, path, key)
+		return b.fit(v, name, module, steps, path, key)
 	})
 	if err != nil {
 		return nil, TrainInfo{}, fmt.Errorf("training %s: %w", name, err)

@@ -2,6 +2,7 @@ package mqat
 
 import (
 	"fmt"
+	"math"
 
 	"mqatc/compiler/fit"
 	"mqatc/compiler/problem"
@@ -56,8 +57,53 @@ func (b *Bench) once(name string, f func(path, key string) (map[string]*ir.Tenso
 	return tensors, info, b.dir.Discard(name + ".checkpoint")
 }
 
+// A rate of Config.LR is meant for weights whose rounding changes them by usualError of their size, as 4 bits do; one stage's rate is
+// proportional to the error at hand, within bounds, so that training does not move weights by more than rounding did.
+const (
+	usualError = 0.1
+	leastRate  = 0.05
+)
+
+// rate is the learning rate for a training of a module, or of the whole network where module is empty.
+func (b *Bench) rate(v *variant, module string, r *quant.Report) (float64, error) {
+	if b.cfg.Optimizer != "adam" && b.cfg.Optimizer != "adamw" {
+		return b.cfg.LR, nil
+	}
+	diff, all := 0.0, 0.0
+	for _, ins := range r.Weights {
+		if v.done[ins.Name] || (module != "" && b.home[ins.Name] != module) {
+			continue
+		}
+		q, err := quant.Find(ins.Quantizer)
+		if err != nil {
+			return 0, err
+		}
+		grid, err := q.Grid(ins.Bits)
+		if err != nil {
+			return 0, err
+		}
+		w, err := b.value(v, ins.Name).Float32s()
+		if err != nil {
+			return 0, err
+		}
+		c := quant.Codes{Dims: ins.Dims, Axis: ins.Axis, Bits: ins.Bits, Grid: grid, Scale: v.scales[ins.Name], Q: make([]int16, len(w))}
+		for i, x := range w {
+			c.Q[i] = grid.Nearest(x / c.Scale[c.Channel(i)])
+		}
+		for i, x := range c.Values() {
+			diff += float64(x-w[i]) * float64(x-w[i])
+			all += float64(w[i]) * float64(w[i])
+		}
+	}
+	part := leastRate
+	if all > 0 {
+		part = math.Sqrt(diff/all) / usualError
+	}
+	return b.cfg.LR * math.Min(math.Max(part, leastRate), 1), nil
+}
+
 // fit trains v for a number of steps and returns the new values of trained tensors.
-func (b *Bench) fit(v *variant, name string, steps int, path, key string) (map[string]*ir.Tensor, TrainInfo, []float64, error) {
+func (b *Bench) fit(v *variant, name, module string, steps int, path, key string) (map[string]*ir.Tensor, TrainInfo, []float64, error) {
 	m, r, _, err := b.build(v)
 	if err != nil {
 		return nil, TrainInfo{}, nil, err
@@ -66,17 +112,21 @@ func (b *Bench) fit(v *variant, name string, steps int, path, key string) (map[s
 	if err != nil {
 		return nil, TrainInfo{}, nil, err
 	}
+	lr, err := b.rate(v, module, r)
+	if err != nil {
+		return nil, TrainInfo{}, nil, err
+	}
 	o := fit.Options{
 		Model: m, Problem: b.prob, Params: b.trainable(v, r), Steps: steps, Batch: b.cfg.Batch, Single: b.net.Single, Seed: b.cfg.Seed,
 		Threads: b.cfg.Threads, Late: true, Path: path, Key: key, State: map[string]*ir.Tensor{},
 		Optimizer: step.Optimizer{Name: b.cfg.Optimizer, Momentum: 0.9, ClipNorm: float32(b.cfg.ClipNorm)},
-		Rate:      train.Cosine(b.cfg.LR, 0.05, 0),
+		Rate:      train.Cosine(lr, 0.05, 0),
 		Progress: func(g train.Progress) {
 			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.5f", g.Mean))
 		},
 	}
 	if q.Masked {
-		if err := b.freezing(&o, v, r, q); err != nil {
+		if err := b.freezing(&o, v, r, q, lr); err != nil {
 			return nil, TrainInfo{}, nil, err
 		}
 	}
@@ -89,7 +139,7 @@ func (b *Bench) fit(v *variant, name string, steps int, path, key string) (map[s
 
 // freezing sets a training up that freezes weights bit by bit: all free at first, more of them on the grid at each event of the
 // quantizer's schedule, which also sets the rate.
-func (b *Bench) freezing(o *fit.Options, v *variant, r *quant.Report, q quant.Quantizer) error {
+func (b *Bench) freezing(o *fit.Options, v *variant, r *quant.Report, q quant.Quantizer, base float64) error {
 	events := q.Schedule.Stretch(o.Steps)
 	var open []quant.Inserted
 	for _, ins := range r.Weights {
@@ -125,7 +175,6 @@ func (b *Bench) freezing(o *fit.Options, v *variant, r *quant.Report, q quant.Qu
 		}
 		return nil
 	}
-	base := b.cfg.LR
 	o.Rate = func(s, _ int) float64 {
 		rate := base
 		for _, ev := range events {
