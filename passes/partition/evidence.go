@@ -166,7 +166,7 @@ func keywordRole(label string) string {
 // nothing, the one that most of its elements have in the structure. Where under half of the labelled elements agree with the
 // structure the evidence is not believed.
 func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.Node]string, map[string]string, bool) {
-	votes := map[string]map[string]int64{}
+	votes, heads := map[string]map[string]int64{}, map[string]map[string]int64{}
 	usesDecoder := false
 	for _, n := range f.order {
 		if structure[n] == Decoder {
@@ -179,28 +179,28 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 		if votes[l] == nil {
 			votes[l] = map[string]int64{}
 		}
-		votes[l][structure[n]] += max(e.weight[n], 1)
+		votes[l][class(structure[n])] += max(e.weight[n], 1)
+		if heads[l] == nil {
+			heads[l] = map[string]int64{}
+		}
+		if s := structure[n]; class(s) == Head {
+			heads[l][s] += max(e.weight[n], 1)
+		}
 	}
 	role := map[string]string{}
 	agree, total := int64(0), int64(0)
 	for l, v := range votes {
-		best := ""
-		for r, n := range v {
+		for _, n := range v {
 			total += n
-			if best == "" || n > v[best] || (n == v[best] && r < best) {
-				best = r
-			}
 		}
-		role[l] = best
+		role[l] = most(v)
 		if k := keywordRole(l); k != "" {
 			if k == FPN && usesDecoder {
 				k = Decoder
 			} else if k == Decoder && !usesDecoder {
 				k = FPN
 			}
-			if !(k == Head && strings.HasPrefix(best, Head)) {
-				role[l] = k
-			}
+			role[l] = k
 		}
 		agree += v[role[l]]
 	}
@@ -219,8 +219,13 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 			continue
 		}
 		r := role[l]
-		if r == Head && strings.HasPrefix(structure[n], Head) {
-			r = structure[n]
+		if r == Head {
+			if r = structure[n]; class(r) != Head {
+				r = most(heads[l])
+			}
+			if r == "" {
+				r = Head
+			}
 		}
 		out[n] = r
 		if members[r] == nil {
@@ -229,19 +234,45 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 		members[r][l] = true
 	}
 	e.fill(f, structure, out)
-	names := map[string]string{}
-	taken := map[string]bool{}
+	return out, moduleNames(members), true
+}
+
+// class is the role of a structural label: the heads that --heads split tells apart are all heads.
+func class(label string) string {
+	if strings.HasPrefix(label, Head) {
+		return Head
+	}
+	return label
+}
+
+// most is the key with the largest count, the first by name of several.
+func most(v map[string]int64) string {
+	best := ""
+	for r, n := range v {
+		if best == "" || n > v[best] || (n == v[best] && r < best) {
+			best = r
+		}
+	}
+	return best
+}
+
+// moduleNames calls a structural label by the author's name where that is one; heads that share a name keep their numbers.
+func moduleNames(members map[string]map[string]bool) map[string]string {
+	of, count := map[string]string{}, map[string]int{}
 	for r, ls := range members {
 		if len(ls) == 1 {
 			for l := range ls {
-				if !taken[l] {
-					names[r] = l
-					taken[l] = true
-				}
+				of[r] = l
+				count[l]++
 			}
 		}
 	}
-	return out, names, true
+	for r, l := range of {
+		if count[l] > 1 {
+			of[r] = l + strings.TrimPrefix(r, Head)
+		}
+	}
+	return of
 }
 
 // fill gives nodes without evidence the label of the labelled nodes before and behind them where the two agree, or where the

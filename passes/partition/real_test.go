@@ -152,3 +152,31 @@ func TestPrintModels(t *testing.T) {
 		})
 	}
 }
+
+func TestSplitHeadsKeepsNamesAndTensors(t *testing.T) {
+	m := load(t, "yunet_n_320_320.onnx")
+	joined, err := partition.Find(m, partition.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		split, err := partition.Find(m, partition.Options{Split: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		heads := int64(0)
+		for _, mod := range split.Modules {
+			names = append(names, mod.Name)
+			if mod.Role == partition.Head {
+				heads += mod.Params
+			}
+		}
+		if !slices.Equal(names, []string{"backbone", "neck", "bbox_head1", "bbox_head2", "bbox_head3", "bbox_head4"}) {
+			t.Fatalf("modules %v", names)
+		}
+		if want := joined.Modules[2].Params; heads != want {
+			t.Errorf("the heads have %d parameters, joined %d", heads, want)
+		}
+	}
+}
