@@ -132,7 +132,7 @@ func (p *planner) plan(v *variant, fixed map[string]int) (map[string]int, error)
 		}
 	}
 	p.b.watch.Line("plan: %v, %.2f times smaller", d.Bits, d.Compress.Achieved)
-	return d.Bits, nil
+	return d.Bits, p.b.dir.Event("plan", map[string]any{"bits": d.Bits, "objective": d.Objective, "payload": d.Bytes.After})
 }
 
 func (p *planner) make(v *variant, r plan.Request) (*plan.Document, error) {

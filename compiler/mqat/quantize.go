@@ -57,6 +57,9 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 	if err := os.MkdirAll(j.Out, 0o755); err != nil {
 		return nil, err
 	}
+	if err := j.Dir.Event("quantize", map[string]any{"model": j.Name, "method": cfg.Method, "seed": cfg.Seed}); err != nil {
+		return nil, err
+	}
 	p := &planner{b: b, j: j}
 	b.plan = p.plan
 	res := &Result{}
@@ -77,7 +80,10 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 		return nil, err
 	}
 	res.Report = j.report(b, p, res)
-	return res, res.Report.Write(j.Out)
+	if err := res.Report.Write(j.Out); err != nil {
+		return nil, err
+	}
+	return res, j.Dir.Event("done", map[string]any{"payload": res.Emission.Payload, "disk": res.Emission.Disk, "metric": res.After.Main})
 }
 
 // runMQAT is Algorithm 1, with probes where labels can reward them.

@@ -43,8 +43,14 @@ func (b *Bench) once(name string, f func(path, key string) (map[string]*ir.Tenso
 	if err != nil {
 		return nil, TrainInfo{}, err
 	}
+	if err := b.dir.Event("train", map[string]any{"unit": name}); err != nil {
+		return nil, TrainInfo{}, err
+	}
 	tensors, info, curve, err := f(path, name)
 	if err != nil {
+		return nil, TrainInfo{}, err
+	}
+	if err := b.dir.Event("trained", map[string]any{"unit": name, "steps": info.Steps, "loss_from": info.LossFrom, "loss_to": info.LossTo}); err != nil {
 		return nil, TrainInfo{}, err
 	}
 	if err := (&train.Checkpoint{Key: name, Step: info.Steps, Tensors: tensors}).Write(values); err != nil {
