@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"fmt"
 	"strings"
 
 	"mqatc/onnx/ir"
@@ -234,7 +235,35 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 		members[r][l] = true
 	}
 	e.fill(f, structure, out)
-	return out, moduleNames(members), true
+	return out, moduleNames(renumber(f, out, members)), true
+}
+
+// renumber counts the heads that are left from 1 in graph order; a single one is just the head.
+func renumber(f *flow, out map[*ir.Node]string, members map[string]map[string]bool) map[string]map[string]bool {
+	to := map[string]string{}
+	for _, n := range f.order {
+		if l := out[n]; class(l) == Head && to[l] == "" {
+			to[l] = fmt.Sprint(Head, len(to)+1)
+		}
+	}
+	if len(to) == 1 {
+		for l := range to {
+			to[l] = Head
+		}
+	}
+	for n, l := range out {
+		if class(l) == Head {
+			out[n] = to[l]
+		}
+	}
+	moved := map[string]map[string]bool{}
+	for l, m := range members {
+		if t := to[l]; t != "" {
+			l = t
+		}
+		moved[l] = m
+	}
+	return moved
 }
 
 // class is the role of a structural label: the heads that --heads split tells apart are all heads.
