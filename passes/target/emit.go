@@ -40,7 +40,8 @@ type IntegerLayer struct {
 }
 
 // Emit turns a fake-quantized model into a quantized one: each fake-quantized weight becomes its codes, stored packed, and a
-// DequantizeLinear (behind a Cast to int8 where a layer that runs in integers reads codes of less than 8 bits); biases of such layers
+// DequantizeLinear (behind a Cast to int8 where a layer that runs in integers reads codes of less than 8 bits), or, where only float
+// layers read them and the target folds, Mul(Cast(codes), scale); biases of such layers
 // become int32 at the scale of the accumulator. Activation quantizers stay where Insert put them; an exact target clips integers
 // where a Clip stands between two of one scale. codes are those that
 // quant.Collect made from m and r; pl is the placement that was inserted, nil without one. m is not changed.

@@ -12,11 +12,12 @@ import (
 //
 // Only convolutions get quantized activations: Gemm and MatMul are bound by reading weights. Their weights must not come from a
 // DequantizeLinear, which onnxruntime's EXTENDED level fuses with MatMul and Gemm into MatMulNBits: that quantizes the activations
-// by itself (accuracy level 4) and, in 1.30, computes something else altogether from int2.
+// by itself (accuracy level 4) and, in 1.30, computes something else altogether from int2. Nor should those of float convolutions:
+// a DequantizeLinear is computed again at every run, while Mul(Cast(codes)) is folded once, when the model is loaded.
 var onnxruntime = Target{
 	Name: "onnxruntime", Doc: "stock onnxruntime on a CPU: uint8 activations, integer convolutions",
 	Activation: ir.Uint8, Layers: []string{"Conv"}, Outputs: true, Exact: true, Fused: clipsAtZero, Widen: true, IntegerBias: true,
-	Fold: []string{"Gemm", "MatMul"},
+	Fold: []string{"Conv", "ConvTranspose", "Gemm", "MatMul"},
 }
 
 // clipsAtZero reports a Relu, or a Clip to zero and above: an unsigned quantizer with zero point 0 clips there by itself. A Clip with

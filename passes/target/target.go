@@ -66,10 +66,12 @@ func (t Target) Container(bits int) ir.DType {
 	return quant.Container(bits)
 }
 
-// folds reports whether all readers are among those of Fold.
+// folds reports whether all readers are among those of Fold. A convolution of dequantized values keeps its DequantizeLinear: its
+// weights, once folded to float, would be quantized again by onnxruntime.
 func (t Target) folds(uses []ir.Use) bool {
 	for _, u := range uses {
-		if !slices.Contains(t.Fold, u.Node.Op) {
+		conv := u.Node.Is("Conv") || u.Node.Is("ConvTranspose")
+		if !slices.Contains(t.Fold, u.Node.Op) || conv && dequantizer(u.Node.Input(0)) != nil {
 			return false
 		}
 	}
