@@ -19,8 +19,7 @@ type InfeasibleError struct{ Doc *plan.Document }
 
 // Error says what was asked for and what can be reached.
 func (e *InfeasibleError) Error() string {
-	return fmt.Sprintf("no plan fits: %s; the smallest reachable payload is %d bytes, %.2f times smaller", e.Doc.Reason, e.Doc.Smallest,
-		ratio(e.Doc.Bytes.Before, e.Doc.Smallest))
+	return e.Doc.Reason
 }
 
 // planner asks compiler/plan for widths and remembers the plan.
