@@ -38,20 +38,15 @@ const verifyImages = 4
 
 // emit writes v into folder out, reloads it and checks it. Nothing is left under the final names unless all of it could be written.
 func (b *Bench) emit(v *variant, out string, spec task.Task, sourceBytes int64) (*Emission, error) {
-	fake, e, codes, err := b.lower(v)
+	fake, e, err := b.lower(v)
 	if err != nil {
 		return nil, err
 	}
 	if err := spec.Keep(e.Model); err != nil {
 		return nil, err
 	}
-	external := map[string]bool{}
-	for _, w := range e.Weights {
-		external[w.Name] = true
-	}
 	path := filepath.Join(out, ModelFile)
-	placed, err := format.Save(e.Model, path, format.SaveOptions{ExternalFile: WeightsFile, Align: 64,
-		External: func(v *ir.Value) bool { return external[v.Name()] }})
+	placed, err := format.Save(e.Model, path, format.SaveOptions{ExternalFile: WeightsFile, Align: 64, External: e.External})
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +54,7 @@ func (b *Bench) emit(v *variant, out string, spec task.Task, sourceBytes int64) 
 	if em.Model, err = format.Load(path); err != nil {
 		return nil, fmt.Errorf("reading the emitted model back: %w", err)
 	}
-	if err := b.pack(em.Model, filepath.Join(out, WeightsFile), e, codes, placed); err != nil {
+	if err := b.pack(em.Model, filepath.Join(out, WeightsFile), e, placed); err != nil {
 		return nil, err
 	}
 	for _, f := range []string{ModelFile, WeightsFile} {
@@ -93,25 +88,26 @@ func (b *Bench) emit(v *variant, out string, spec task.Task, sourceBytes int64) 
 	return em, nil
 }
 
-// lower runs the passes quant and emit over the network with v's values: the fake-quantized model, the emitted one and its codes.
-func (b *Bench) lower(v *variant) (fake *ir.Model, e *target.Emitted, codes []*quant.Codes, err error) {
+// lower runs the passes quant and emit over the network with v's values: the fake-quantized model and the emitted one.
+func (b *Bench) lower(v *variant) (fake *ir.Model, e *target.Emitted, err error) {
 	if v, err = b.settled(v); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	m, spec, err := b.prepare(v)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	var r *quant.Report
 	insert, _ := passes.Find("quant")
 	emit, _ := passes.Find("emit")
 	list := []pass.Pass{
 		{Info: insert, Run: func(_ *pass.Ctx, m *ir.Model) (bool, error) {
-			r, err = b.insert(m, v, spec)
+			r, err = quant.Insert(m, spec)
 			return true, err
 		}},
 		{Info: emit, Run: func(_ *pass.Ctx, m *ir.Model) (bool, error) {
-			if codes, err = quant.Collect(m, r); err != nil {
+			codes, err := quant.Collect(m, r)
+			if err != nil {
 				return false, err
 			}
 			if fake, err = m.Clone(); err != nil {
@@ -130,32 +126,41 @@ func (b *Bench) lower(v *variant) (fake *ir.Model, e *target.Emitted, codes []*q
 		_, err = (&passes.Pipeline{Passes: list}).Run(b.ctx, m)
 	}
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	return fake, e, codes, nil
+	return fake, e, nil
 }
 
 // pack describes the weights file by weights.json and weights.h.
-func (b *Bench) pack(m *ir.Model, blob string, e *target.Emitted, codes []*quant.Codes, placed []format.Placement) error {
+func (b *Bench) pack(m *ir.Model, blob string, e *target.Emitted, placed []format.Placement) error {
+	bits := map[string]int{}
+	for _, w := range e.Weights {
+		bits[w.Name] = w.Bits
+	}
+	inFile := map[string]bool{}
+	for _, p := range placed {
+		inFile[p.Name] = true
+	}
+	stored, err := target.StoredTensors(m)
+	if err != nil {
+		return err
+	}
 	var ts []pack.Tensor
-	for i, w := range e.Weights {
-		v := m.Graph.Value(w.Name)
-		if v == nil || v.Init() == nil {
-			return fmt.Errorf("the emitted model lacks the weight %q", w.Name)
+	for _, s := range stored {
+		if !inFile[s.Name] {
+			continue
 		}
-		p, ok := pack.PackingOf(v.Init().DType())
+		p, ok := pack.PackingOf(s.Type)
 		if !ok {
-			return fmt.Errorf("weight %q of type %v has no packing", w.Name, v.Init().DType())
+			return fmt.Errorf("tensor %q of type %v has no packing", s.Name, s.Type)
 		}
-		t := pack.Tensor{Name: w.Name, Module: b.home[w.Name], Shape: v.Init().Dims(), Bits: w.Bits, Packing: p, Axis: w.Axis}
-		if _, scale, uniform := codes[i].Integers(); uniform {
-			t.Scales = scale
-		} else {
-			t.Scales, t.Codebook = codes[i].Scale, codes[i].Grid.Levels
+		t := pack.Tensor{Name: s.Name, Module: b.home[s.Name], Shape: s.Dims, Bits: bits[s.Name], Packing: p, Axis: s.Axis, Scales: s.Scales, Codebook: s.Codebook}
+		if t.Bits == 0 {
+			t.Bits = s.Type.Bits()
 		}
 		ts = append(ts, t)
 	}
-	_, err := pack.Write(blob, ts, placed)
+	_, err = pack.Write(blob, ts, placed)
 	return err
 }
 

@@ -234,7 +234,14 @@ func (b *Bench) prepare(v *variant) (*ir.Model, quant.Spec, error) {
 	}
 	placed := map[string]bool{}
 	for name, n := range v.bits {
-		spec.Weights[name] = b.spec(n)
+		ws := b.spec(n)
+		ws.Scale = v.scales[name]
+		if t := v.values[name+quant.StepSuffix]; t != nil {
+			if ws.Scale, err = t.Float32s(); err != nil {
+				return nil, spec, err
+			}
+		}
+		spec.Weights[name] = ws
 		if v.active[b.home[name]] {
 			placed[name] = true
 		}
@@ -252,39 +259,13 @@ func (b *Bench) prepare(v *variant) (*ir.Model, quant.Spec, error) {
 	return m, spec, nil
 }
 
-// insert puts the fake quantization of v into m.
-func (b *Bench) insert(m *ir.Model, v *variant, spec quant.Spec) (*quant.Report, error) {
-	r, err := quant.Insert(m, spec)
-	if err != nil {
-		return nil, err
-	}
-	for i := range r.Weights {
-		ins := &r.Weights[i]
-		if ins.Masked {
-			ins.Scale = v.scales[ins.Name]
-			continue
-		}
-		sv := m.Graph.Value(ins.Name + quant.StepSuffix)
-		t := v.values[ins.Name+quant.StepSuffix]
-		if t == nil {
-			if t, err = ir.FromFloat32s(v.scales[ins.Name], sv.Init().Dims()...); err != nil {
-				return nil, err
-			}
-		}
-		if err := m.Graph.SetInit(sv, t); err != nil {
-			return nil, err
-		}
-	}
-	return r, nil
-}
-
 // build is the fake-quantized network of v.
 func (b *Bench) build(v *variant) (*ir.Model, *quant.Report, *quant.Placement, error) {
 	m, spec, err := b.prepare(v)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	r, err := b.insert(m, v, spec)
+	r, err := quant.Insert(m, spec)
 	return m, r, spec.Activations, err
 }
 
