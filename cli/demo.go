@@ -51,7 +51,7 @@ func demoCommand() *cli.Command {
 }
 
 func demoConfig(c *cli.Context) mqat.Config {
-	return mqat.Config{Compress: demoCompress, Activations: 8, Probe: true, Epochs: 0.22, Batch: 32, Seed: c.Uint64("seed"), Threads: c.Int("threads"), Probes: 32}
+	return mqat.Config{Compress: demoCompress, Activations: 8, Probe: true, Epochs: 0.3, Batch: 32, Seed: c.Uint64("seed"), Threads: c.Int("threads"), Probes: 32}
 }
 
 func demo(c *cli.Context) error {
