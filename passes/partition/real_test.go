@@ -137,19 +137,55 @@ func TestYuNetByNameAndAnonymous(t *testing.T) {
 	}
 }
 
-func TestPrintModels(t *testing.T) {
-	for _, file := range []string{"nanodet_m_416.onnx", "ultraface-version-RFB-320.onnx", "objectron_cup.onnx", "blazepose_landmark_lite.onnx", "ch_PP-OCRv4_det_infer.onnx"} {
-		t.Run(file, func(t *testing.T) {
-			m := load(t, file)
-			p, err := partition.Find(m, partition.Options{})
+// TestRealNetworks holds the modules found against what is known of five networks nobody here wrote. Parameters include biases and
+// normalizations.
+func TestRealNetworks(t *testing.T) {
+	type module struct {
+		role   string
+		params int64
+	}
+	for _, c := range []struct {
+		file, method string
+		modules      []module
+	}{
+		// ShuffleNetV2 to the last Concat, the three lateral convolutions of the PAN, the GFL heads of three levels.
+		{"nanodet_m_416.onnx", "names", []module{{partition.Backbone, 769354}, {partition.FPN, 78240}, {partition.Head, 94224}}},
+		// base_net and extras, the class and box headers of four levels.
+		{"ultraface-version-RFB-320.onnx", "names", []module{{partition.Backbone, 220040}, {partition.Head, 56252}}},
+		// MobileNet-like trunk to the global pooling, the keypoint and presence matrices.
+		{"objectron_cup.onnx", "structure", []module{{partition.Backbone, 2568096}, {partition.Head, 21907}}},
+		// Encoder, the U-shaped decoder to its last merge, heat map and landmark regression.
+		{"blazepose_landmark_lite.onnx", "structure", []module{{partition.Backbone, 726184}, {partition.FPN, 5320}, {partition.Head, 631585}}},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			p, err := partition.Find(load(t, c.file), partition.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("%s: %s %s, %d parameters, %d outside", file, p.Method, p.Note, p.Params, len(p.Outside))
+			var got []module
 			for _, mod := range p.Modules {
-				t.Logf("  %-10s %-10s %9d params %3d layers %d nodes; first %s last %s", mod.Name, mod.Role, mod.Params, mod.Layers, len(mod.Nodes), mod.Weights[0].Value.Name(), mod.Weights[len(mod.Weights)-1].Value.Name())
+				got = append(got, module{mod.Role, mod.Params})
+			}
+			if !slices.Equal(got, c.modules) || p.Method != c.method || len(p.Outside) != 0 {
+				t.Errorf("by %s: %v, %d outside; want by %s: %v", p.Method, got, len(p.Outside), c.method, c.modules)
 			}
 		})
+	}
+}
+
+// TestTransparentToConstantNodes divides a network all of whose weights are Constant nodes, after clean has made them initializers.
+func TestTransparentToConstantNodes(t *testing.T) {
+	m := load(t, "ch_PP-OCRv4_det_infer.onnx")
+	p, err := partition.Find(m, partition.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var roles []string
+	for _, mod := range p.Modules {
+		roles = append(roles, mod.Role)
+	}
+	if !slices.Equal(roles, []string{partition.Backbone, partition.FPN, partition.Head}) {
+		t.Errorf("modules %v, want the LCNet backbone, the FPN with its squeeze blocks, the DB head", roles)
 	}
 }
 
