@@ -1,0 +1,71 @@
+package weights_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"mqatc/onnx/ir"
+	"mqatc/onnx/op"
+	"mqatc/passes/weights"
+)
+
+func TestWhatIsTrained(t *testing.T) {
+	m := ir.NewModel("m", 17)
+	g := m.Graph
+	b := ir.NewBuilder(g, "", op.InferNode)
+	constant := func(name string, dims ...int64) *ir.Value {
+		n, err := ir.NumElements(dims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = 0.5
+		}
+		x, err := ir.FromFloat32s(v, dims...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := g.AddInitializer(name, x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	x, err := g.AddInput("x", ir.TensorType(ir.Float32, ir.StaticShape(1, 3, 8, 8)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	op := func(name string, in ...*ir.Value) *ir.Value { return b.Op(name, in) }
+	// Preprocessing: per channel, but of the image itself.
+	x = op("Sub", x, constant("mean", 1, 3, 1, 1))
+	x = op("Mul", x, constant("input_scale", 1, 3, 1, 1))
+	y := op("Conv", x, constant("conv.w", 4, 3, 3, 3), constant("conv.b", 4))
+	y = op("BatchNormalization", y, constant("bn.scale", 4), constant("bn.shift", 4), constant("bn.mean", 4), constant("bn.var", 4))
+	// Hard swish by hand: constants of an activation function.
+	y = op("Mul", y, op("Mul", op("Clip", op("Add", y, constant("three")), constant("zero"), constant("six")), constant("sixth")))
+	// A decomposed normalization and a learned scalar.
+	y = op("Add", op("Mul", y, constant("affine.scale", 4, 1, 1)), constant("affine.shift", 1, 4, 1, 1))
+	shared := constant("shared.w", 4, 4, 1, 1)
+	y = op("Conv", op("Conv", y, shared), shared)
+	y = op("Mul", y, constant("level.scale", 1))
+	y = op("Add", y, constant("anchors", 1, 4, 6, 6))
+	y = op("MatMul", b.Op("Flatten", []*ir.Value{y}, ir.AInt("axis", 1)), constant("fc.w", 144, 5))
+	y = op("Add", y, constant("fc.b", 5))
+	if b.Err() != nil {
+		t.Fatal(b.Err())
+	}
+	if err := g.AddOutput(y); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range weights.Find(g) {
+		got = append(got, fmt.Sprintf("%s:%s:%d", p.Value.Name(), p.Kind, len(p.Nodes)))
+	}
+	want := []string{"conv.w:weight:1", "conv.b:bias:1", "bn.scale:scale:1", "bn.shift:shift:1", "affine.scale:scale:1", "affine.shift:shift:1",
+		"shared.w:weight:2", "level.scale:scale:1", "fc.w:weight:1", "fc.b:bias:1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
