@@ -20,6 +20,7 @@ var palette = []color.Color{
 }
 
 func svg(p *plot.Plot, w, h vg.Length) (template.HTML, error) {
+	p.Legend.Padding = 2 * vg.Millimeter
 	c := vgsvg.New(w, h)
 	p.Draw(draw.New(c))
 	var b bytes.Buffer
@@ -93,7 +94,7 @@ func (r *Report) curvePlot() (template.HTML, error) {
 	sort.Strings(names)
 	p := plot.New()
 	p.Title.Text = "Training loss"
-	p.X.Label.Text, p.Y.Label.Text = "step", "loss"
+	p.X.Label.Text, p.Y.Label.Text = "part of the training, %", "loss"
 	p.Add(plotter.NewGrid())
 	for i, n := range names {
 		c := r.Curves[n]
@@ -104,7 +105,7 @@ func (r *Report) curvePlot() (template.HTML, error) {
 			for _, v := range c[k : k+width] {
 				sum += v
 			}
-			xy = append(xy, plotter.XY{X: float64(k) + float64(width)/2, Y: sum / float64(width)})
+			xy = append(xy, plotter.XY{X: 100 * (float64(k) + float64(width)/2) / float64(len(c)), Y: sum / float64(width)})
 		}
 		l, err := plotter.NewLine(xy)
 		if err != nil {

@@ -157,7 +157,7 @@ type NamedString struct {
 	Value string `json:"value"`
 }
 
-// Curve is a loss over steps.
+// Curve is a loss over a training, means of parts of equal length.
 type Curve []float64
 
 // Write puts report.json and report.html into dir, each by rename.
