@@ -30,6 +30,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	app := newApp(stdout, stderr)
 	sorted, err := sortArgs(app, args)
 	if err == nil {
+		sorted, err = withConfig(app, sorted)
+	}
+	if err == nil {
 		err = app.RunContext(ctx, sorted)
 	}
 	if err == nil {

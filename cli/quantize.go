@@ -62,7 +62,7 @@ func quantizeCommand() *cli.Command {
 			&cli.StringFlag{Name: "task", Usage: "what the network eats and is for: a name or FILE.yaml"},
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the run in the output folder"},
 			&cli.BoolFlag{Name: "resume-anyway", Usage: "go on even if flags, input or library differ"},
-			dumpFlag, stopFlag, threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
+			dumpFlag, stopFlag, configFlag, threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
 		}, methodFlags()...),
 		Action: func(c *cli.Context) error {
 			path, err := oneArg(c, "model")
