@@ -20,9 +20,11 @@ const (
 	energyPart = 0.05
 	batchPart  = 0.1
 	nothing    = 1e-5
+	// littleProbability is nothing for a few probabilities, such as whether an object is there: the square of 0.05.
+	littleProbability = 2.5e-3
 )
 
-// Loss is the mean over float outputs and images of |y-t|^2 / (v + 0.1*mean(v) + 1e-5*M), with t the target OUTPUT.teacher, M the
+// Loss is the mean over float outputs and images of |y-t|^2 / (v + 0.1*mean(v) + 1e-5*M), or 2.5e-3*M for a few probabilities, with t the target OUTPUT.teacher, M the
 // elements of an image, v = sum((t-mean(t))^2) + 0.05*sum(t^2) of the image and mean(v) over the batch. For outputs of few elements
 // v is sum(t^2). So every output and every image counts alike, whatever its size, and an output that is zero everywhere does not
 // outweigh the others.
@@ -48,7 +50,11 @@ func Loss(outputs []*ir.Value) (*ir.Model, error) {
 		if err != nil {
 			return nil, fmt.Errorf("distill: %w", err)
 		}
-		parts = append(parts, part(b, y, t))
+		least := nothing
+		if probability(o) {
+			least = littleProbability
+		}
+		parts = append(parts, part(b, y, t, least))
 	}
 	if len(parts) == 0 {
 		return nil, fmt.Errorf("distill: the network has no float output")
@@ -67,7 +73,25 @@ func Loss(outputs []*ir.Value) (*ir.Model, error) {
 	return m, m.Graph.SetOutputs(out)
 }
 
-func part(b *ir.Builder, y, t *ir.Value) *ir.Value {
+// probability reports an output of few elements that a squashing function makes.
+func probability(o *ir.Value) bool {
+	if _, inner := imageShape(o.Shape()); inner == 0 || inner > few {
+		return false
+	}
+	for v, i := o, 0; v != nil && v.Producer() != nil && i < 8; i++ {
+		switch n := v.Producer(); n.Op {
+		case "Sigmoid", "Softmax", "HardSigmoid":
+			return true
+		case "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity":
+			v = n.Input(0)
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+func part(b *ir.Builder, y, t *ir.Value, least float64) *ir.Value {
 	b.Site = y.Name() + "_distill"
 	op := func(name string, in ...*ir.Value) *ir.Value { return b.Op(name, in) }
 	rows, inner := imageShape(y.Shape())
@@ -84,7 +108,7 @@ func part(b *ir.Builder, y, t *ir.Value) *ir.Value {
 		varied := op("Sub", op("Mul", size, b.Float(1+energyPart)), offset)
 		size = op("Max", varied, op("Mul", size, b.Float(energyPart)))
 	}
-	floor := op("Add", op("Mul", mean(size), b.Float(batchPart)), b.Float(float32(nothing*float64(max(inner, 1)))))
+	floor := op("Add", op("Mul", mean(size), b.Float(batchPart)), b.Float(float32(least*float64(max(inner, 1)))))
 	ratio := op("Div", sum(square(op("Sub", ym, tm))), op("Add", size, floor))
 	return op("Reshape", mean(ratio), b.Int64s(1))
 }
