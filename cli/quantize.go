@@ -82,7 +82,7 @@ func quantizeCommand() *cli.Command {
 func quantizeConfig(c *cli.Context) (mqat.Config, error) {
 	cfg := mqat.Config{Method: c.String("method"), Quantizer: c.String("quantizer"), Basis: c.String("compress-basis"), PerTensor: c.Bool("per-tensor"),
 		Target: c.String("target"), Probe: c.Bool("probe"), Epochs: c.Float64("epochs"), Batch: c.Int("batch"), LR: c.Float64("lr"),
-		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Data: c.String("sensitivity"), Planner: c.String("planner"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
+		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Sensitivity: c.String("sensitivity"), Planner: c.String("planner"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
 	if err := quantizeNames(c); err != nil {
 		return cfg, err
 	}
@@ -107,7 +107,7 @@ func quantizeConfig(c *cli.Context) (mqat.Config, error) {
 	if cfg.Assign, err = parseAssign(c.StringSlice("assign")); err != nil {
 		return cfg, err
 	}
-	if s := cfg.Data; s != "" && s != "weights" {
+	if s := cfg.Sensitivity; s != "" && s != "weights" {
 		return cfg, usagef("--sensitivity %q: weights, or leave it out to measure the Hessian", s)
 	}
 	return cfg, nil

@@ -26,7 +26,7 @@ type Config struct {
 	ClipNorm    float64 // [5]
 	Probes      int     // Hessian probes at most [64]
 	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
-	Data        string  // sensitivity: "" measures the Hessian, "weights" takes lambda = 1
+	Sensitivity string  // "" measures the Hessian, "weights" takes lambda = 1
 	Seed        uint64
 	Threads     int
 }

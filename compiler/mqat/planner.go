@@ -90,7 +90,7 @@ func (p *planner) fileAfter(modules map[string]int) (int64, error) {
 
 // lambda are the sensitivities at v; weights that have their widths already count nothing.
 func (p *planner) lambda(v *variant) (plan.Sensitivity, error) {
-	if p.b.cfg.Data == plan.Weights {
+	if p.b.cfg.Sensitivity == plan.Weights {
 		return plan.Sensitivity{Source: plan.Weights}, nil
 	}
 	res, err := p.b.sensitivity(v)
