@@ -42,7 +42,7 @@ func methodFlags() []cli.Flag {
 		&cli.IntFlag{Name: "batch", Value: 8, Usage: "images in a step"},
 		&cli.Float64Flag{Name: "lr", Usage: "learning rate; 0 takes the optimizer's default"},
 		&cli.StringFlag{Name: "optimizer", Value: "adam", Usage: "adam (rates relative to the size of each tensor), adamw, sgd or nesterov"},
-		&cli.IntFlag{Name: "probes", Value: 64, Usage: "Hessian probes at most"},
+		&cli.IntFlag{Name: "probes", Value: 32, Usage: "Hessian probes at most"},
 		&cli.StringFlag{Name: "sensitivity", Usage: "weights takes every layer as equally sensitive instead of measuring the Hessian"},
 		&cli.StringFlag{Name: "loss", Usage: "distill or wdr; by default the task's"},
 		&cli.StringFlag{Name: "target", Value: "onnxruntime", Usage: "onnxruntime, tensorrt or weights"},

@@ -24,7 +24,7 @@ type Config struct {
 	LR          float64 // [0.002 for adam: how far a tensor moves in a step relative to its size, for weights of 4 bits; 0.01 for sgd]
 	Optimizer   string  // row of passes/step [adam]
 	ClipNorm    float64 // [5]
-	Probes      int     // Hessian probes at most [64]
+	Probes      int     // Hessian probes at most [32]
 	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
 	Sensitivity string  // "" measures the Hessian, "weights" takes lambda = 1
 	Seed        uint64
@@ -86,7 +86,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.ClipNorm = 5
 	}
 	if c.Probes == 0 {
-		c.Probes = 64
+		c.Probes = 32
 	}
 	if c.Epochs < 0 || c.Batch < 1 || c.LR < 0 || c.Steps < 0 {
 		return c, fmt.Errorf("epochs %g, batch %d, learning rate %g, steps %d: none may be negative", c.Epochs, c.Batch, c.LR, c.Steps)

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	hessianBatch   = 4 // images in a Hessian-vector product
+	hessianBatch   = 2 // images in a Hessian-vector product
 	hessianBatches = 8 // different batches that probes take turns on
 	hessianTol     = 0.1
 )
