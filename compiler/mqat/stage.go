@@ -131,6 +131,19 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.5f", g.Mean))
 		},
 	}
+	if b.cfg.Optimizer == "adam" || b.cfg.Optimizer == "adamw" {
+		var rates []float64
+		for k := range 6 {
+			rates = append(rates, lr/math.Pow(4, float64(k)))
+		}
+		if lr, err = fit.Rate(b.ctx, o, rates); err != nil {
+			return nil, TrainInfo{}, nil, err
+		}
+		o.Rate = train.Cosine(lr, 0.05, 0)
+		if lr < rates[0] {
+			b.watch.Line("learning rate %.2g instead of %.2g, at which the loss rises", lr, rates[0])
+		}
+	}
 	if q.Masked {
 		if err := b.freezing(&o, v, r, q, lr); err != nil {
 			return nil, TrainInfo{}, nil, err

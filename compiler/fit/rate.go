@@ -1,0 +1,83 @@
+package fit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"mqatc/onnx/ir"
+	"mqatc/runtime/ort"
+	"mqatc/runtime/train"
+)
+
+// Trial steps of Rate, and by how much the loss over the last of them may exceed that of standing still.
+const (
+	trialSteps = 12
+	trialTail  = 4
+	trialSlack = 1.1
+)
+
+// Rate finds the largest of rates, which stand in descending order, at which a few steps from the present values do not raise the loss
+// over that of the same batches without any step. Where all do, it is the last. Nothing of o is changed.
+func Rate(ctx context.Context, o Options, rates []float64) (float64, error) {
+	if len(rates) == 0 {
+		return 0, fmt.Errorf("fit: no rate to try")
+	}
+	stepGraph, apply, err := Graphs(o)
+	if err != nil {
+		return 0, err
+	}
+	state := map[string]*ir.Tensor{}
+	for _, p := range o.Params {
+		v := o.Model.Graph.Value(p.Name)
+		if v == nil || v.Init() == nil {
+			return 0, fmt.Errorf("fit: the model has no constant %q", p.Name)
+		}
+		state[p.Name] = v.Init()
+	}
+	for k, v := range o.State {
+		state[k] = v
+	}
+	e, err := train.New(train.Config{Step: stepGraph, Apply: apply, State: state, Threads: o.Threads, Session: ort.SessionOptions{DisableQDQ: true}})
+	if err != nil {
+		return 0, err
+	}
+	defer e.Close()
+	start, err := e.Snapshot()
+	if err != nil {
+		return 0, err
+	}
+	tail := func(rate float64) (float64, error) {
+		if err := e.Restore(start, 0); err != nil {
+			return 0, err
+		}
+		sum := 0.0
+		r := &train.Run{Engine: e, Source: o.Problem.Source(), Steps: trialSteps, Batch: o.Batch, Seed: o.Seed, Workers: 1, Rate: train.Constant(rate),
+			Feeds: func(int, int) (train.Feeds, error) { return o.Problem.Feeds(1, 1) },
+			After: func(done int) error {
+				if done > trialSteps-trialTail {
+					sum += float64(e.Output("loss").Float32s()[0])
+				}
+				return nil
+			}}
+		if o.Single {
+			r.Micro = 1
+		}
+		err := r.Do(ctx)
+		return sum, err
+	}
+	still, err := tail(0)
+	if err != nil {
+		return 0, err
+	}
+	for _, rate := range rates[:len(rates)-1] {
+		loss, err := tail(rate)
+		if err != nil && !errors.Is(err, train.ErrDiverged) {
+			return 0, err
+		}
+		if err == nil && loss <= trialSlack*still {
+			return rate, nil
+		}
+	}
+	return rates[len(rates)-1], nil
+}
