@@ -126,26 +126,26 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 		Model: m, Problem: b.prob, Params: b.trainable(v, r), Steps: steps, Batch: b.cfg.Batch, Single: b.net.Single, Seed: b.cfg.Seed,
 		Threads: b.cfg.Threads, Late: true, Path: path, Key: key, State: map[string]*ir.Tensor{},
 		Optimizer: step.Optimizer{Name: b.cfg.Optimizer, Momentum: 0.9, ClipNorm: float32(b.cfg.ClipNorm)},
-		Rate:      train.Cosine(lr, 0.05, 0),
 		Progress: func(g train.Progress) {
 			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.5f", g.Mean))
 		},
 	}
-	if b.cfg.Optimizer == "adam" || b.cfg.Optimizer == "adamw" {
-		var rates []float64
-		for k := range 6 {
-			rates = append(rates, lr/math.Pow(4, float64(k)))
+	schedule := func(lr float64) error {
+		o.Rate = train.Cosine(lr, 0.05, 0)
+		if q.Masked {
+			return b.freezing(&o, v, r, q, lr)
 		}
-		if lr, err = fit.Rate(b.ctx, o, rates); err != nil {
+		return nil
+	}
+	if err := schedule(lr); err != nil {
+		return nil, TrainInfo{}, nil, err
+	}
+	if b.cfg.Optimizer == "adam" || b.cfg.Optimizer == "adamw" {
+		tried, err := b.tryRate(o, lr)
+		if err != nil {
 			return nil, TrainInfo{}, nil, err
 		}
-		o.Rate = train.Cosine(lr, 0.05, 0)
-		if lr < rates[0] {
-			b.watch.Line("learning rate %.2g instead of %.2g, at which the loss rises", lr, rates[0])
-		}
-	}
-	if q.Masked {
-		if err := b.freezing(&o, v, r, q, lr); err != nil {
+		if err := schedule(tried); err != nil {
 			return nil, TrainInfo{}, nil, err
 		}
 	}
@@ -154,6 +154,22 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 		return nil, TrainInfo{}, nil, err
 	}
 	return res.Values, TrainInfo{Steps: res.Steps, LossFrom: res.LossFrom, LossTo: res.LossTo}, res.Curve, nil
+}
+
+// rateTrials is how many rates are tried, each a quarter of the one before.
+const rateTrials = 6
+
+// tryRate finds a rate of at most lr at which o's training does not begin by making things worse.
+func (b *Bench) tryRate(o fit.Options, lr float64) (float64, error) {
+	rates := make([]float64, rateTrials)
+	for k := range rates {
+		rates[k] = lr / math.Pow(4, float64(k))
+	}
+	rate, err := fit.Rate(b.ctx, o, rates)
+	if err == nil && rate < lr {
+		b.watch.Line("learning rate %.2g instead of %.2g, at which the loss rises", rate, lr)
+	}
+	return rate, err
 }
 
 // freezing sets a training up that freezes weights bit by bit: all free at first, more of them on the grid at each event of the
