@@ -128,12 +128,12 @@ func Upgrade(m *ir.Model, to int) error {
 		return err
 	}
 	m.SetOpset("", int64(to))
-	m.IRVersion = max(m.IRVersion, irVersionFor(int64(to)))
+	m.IRVersion = max(m.IRVersion, LowestIR(int64(to)))
 	return nil
 }
 
-// irVersionFor is the lowest IR version that goes with an opset of the default domain.
-func irVersionFor(opset int64) int64 {
+// LowestIR is the lowest IR version that goes with an opset of the default domain.
+func LowestIR(opset int64) int64 {
 	switch {
 	case opset <= 18:
 		return 8

@@ -313,7 +313,7 @@ func (e *emitter) finish(opt EmitOptions) error {
 			return err
 		}
 	}
-	m.IRVersion = lowestIR(m.Opset(""))
+	m.IRVersion = format.LowestIR(m.Opset(""))
 	m.Producer, m.ProducerVersion = "mqatc", ""
 	if !opt.KeepNames {
 		if err := e.compact(); err != nil {
@@ -321,21 +321,4 @@ func (e *emitter) finish(opt EmitOptions) error {
 		}
 	}
 	return m.Verify()
-}
-
-// lowestIR is the IR version that came with an opset of the default domain.
-func lowestIR(opset int64) int64 {
-	switch {
-	case opset <= 18:
-		return 8
-	case opset <= 20:
-		return 9
-	case opset <= 22:
-		return 10
-	case opset == 23:
-		return 11
-	case opset == 24:
-		return 12
-	}
-	return 13
 }
