@@ -70,7 +70,7 @@ func (b *Bench) emit(v *variant, out string, spec task.Task, sourceBytes int64) 
 	if err := target.CheckPlan(em.Model, v.bits, sourceBytes, em.Disk); err != nil {
 		return nil, err
 	}
-	if _, err := target.CheckAccumulators(em.Model); err != nil {
+	if _, err := b.tgt.CheckAccumulators(em.Model); err != nil {
 		return nil, err
 	}
 	feeds, err := b.prob.Calibration(verifyImages)

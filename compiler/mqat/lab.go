@@ -117,7 +117,7 @@ func (b *Bench) members(module string) []string {
 }
 
 func (b *Bench) spec(bits int) quant.WeightSpec {
-	return quant.WeightSpec{Bits: bits, Quantizer: b.cfg.Quantizer, PerTensor: b.cfg.PerTensor}
+	return quant.WeightSpec{Bits: bits, Quantizer: b.cfg.Quantizer, PerTensor: b.cfg.PerTensor, Pairs: b.tgt.Paired()}
 }
 
 // Quantize gives a module a width: start values of the scales from the present weights.
@@ -135,10 +135,6 @@ func (b *Bench) Quantize(v Variant, module string, bits int) (Variant, error) {
 // assign gives weights widths by name.
 func (b *Bench) assign(v *variant, bits map[string]int) (*variant, error) {
 	c := v.clone()
-	q, err := quant.Find(b.cfg.Quantizer)
-	if err != nil {
-		return nil, err
-	}
 	for _, p := range b.params {
 		name := p.Value.Name()
 		n, ok := bits[name]
@@ -146,15 +142,14 @@ func (b *Bench) assign(v *variant, bits map[string]int) (*variant, error) {
 			continue
 		}
 		site := quant.SiteOf(p, b.spec(n))
-		grid, err := q.Grid(n)
-		if err != nil {
-			return nil, fmt.Errorf("quantizer %s: %w", q.Name, err)
-		}
 		w, err := b.value(c, name).Float32s()
 		if err != nil {
 			return nil, fmt.Errorf("weight %q: %w", name, err)
 		}
-		scale := q.Start(site, w, grid)
+		scale, err := site.Start(w)
+		if err != nil {
+			return nil, fmt.Errorf("weight %q: %w", name, err)
+		}
 		c.bits[name] = n
 		c.scales[name] = scale
 		delete(c.values, name+quant.StepSuffix)

@@ -251,8 +251,11 @@ func (t *Table) squaredError(p weights.Param, w []float32, bits int) (float64, e
 	if err != nil {
 		return 0, fmt.Errorf("plan: quantizer %s: %w", q.Name, err)
 	}
-	site := quant.SiteOf(p, quant.WeightSpec{Bits: bits, Quantizer: q.Name, PerTensor: t.in.PerTensor})
-	scale := q.Start(site, w, g)
+	site := quant.SiteOf(p, quant.WeightSpec{Bits: bits, Quantizer: q.Name, PerTensor: t.in.PerTensor, Pairs: t.in.Target.Paired()})
+	scale, err := site.Start(w)
+	if err != nil {
+		return 0, fmt.Errorf("plan: weight %q: %w", p.Value.Name(), err)
+	}
 	c := quant.Codes{Dims: site.Dims, Axis: site.Axis, Bits: bits, Grid: g, Scale: scale, Q: make([]int16, len(w))}
 	for i, x := range w {
 		if x-x != 0 {

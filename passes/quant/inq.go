@@ -19,7 +19,7 @@ var inqPowers = Quantizer{
 	Name: "inq-pow2", Doc: "weights frozen onto powers of two, largest first",
 	Grid: Powers,
 	Start: func(s Site, w []float32, g Grid) []float32 {
-		return eachChannel(w, s.Dims, s.Axis, func(ch []float32) float32 {
+		return eachChannel(w, s.Dims, s.Axis, func(_ int, ch []float32) float32 {
 			top := 0.0
 			for _, x := range ch {
 				top = max(top, math.Abs(float64(x)))
@@ -74,6 +74,7 @@ func Freeze(s Site, scale []float32, w []float32, free []bool, fraction float64)
 		return frozen, nil
 	}
 	l := layoutOf(s.Dims, s.Axis)
+	partner := s.partners(g)
 	above, ties := largest(w, free, want-frozen)
 	for i := range w {
 		if !free[i] {
@@ -88,7 +89,13 @@ func Freeze(s Site, scale []float32, w []float32, free []bool, fraction float64)
 			continue
 		}
 		sc := scale[l.channel(i)]
-		w[i] = g.Level(g.Nearest(w[i]/sc)) * sc
+		code := g.Nearest(w[i] / sc)
+		if partner != nil {
+			if j := partner(i); j >= 0 && !free[j] {
+				code = s.withNeighbour(code, int16(math.Round(float64(w[j]/sc))))
+			}
+		}
+		w[i] = g.Level(code) * sc
 		free[i] = false
 	}
 	return want, nil

@@ -14,6 +14,7 @@ type WeightSpec struct {
 	Bits      int    // 1 to 8, as far as the quantizer goes
 	Quantizer string // a row of Quantizers
 	PerTensor bool   // one scale instead of one per output channel
+	Pairs     bool   // keep to PairLimit where the weight is multiplied with unsigned activations
 	// Scale, if not nil, continues with these scales instead of the quantizer's start values, as for a module trained before.
 	Scale []float32
 }
@@ -103,6 +104,9 @@ func SiteOf(p weights.Param, ws WeightSpec) Site {
 	if ws.PerTensor {
 		s.Axis = -1
 	}
+	if ws.Pairs && ws.Bits == 8 && paired(p) {
+		s.PairLimit = PairLimit
+	}
 	return s
 }
 
@@ -128,7 +132,9 @@ func insertWeight(g *ir.Graph, first *ir.Node, p weights.Param, ws WeightSpec) (
 	}
 	start := append([]float32(nil), ws.Scale...)
 	if ws.Scale == nil {
-		start = q.Start(ins.Site, w, grid)
+		if start, err = ins.Start(w); err != nil {
+			return ins, err
+		}
 		if !q.Trained {
 			fiveBits(start)
 		}
@@ -175,7 +181,8 @@ func insertWeight(g *ir.Graph, first *ir.Node, p weights.Param, ws WeightSpec) (
 }
 
 // Collect turns the trained weights of a fake-quantized model into codes, in the order of the report. A masked weight must lie on
-// its grid everywhere. Under an exact placement the trained steps are first rounded to five significant bits, in m as in the codes.
+// its grid everywhere. Under an exact placement the trained steps are first rounded to five significant bits, in m as in the codes, and
+// so are pairs of codes brought below their limit.
 func Collect(m *ir.Model, r *Report) ([]*Codes, error) {
 	var out []*Codes
 	for _, ins := range r.Weights {
@@ -225,8 +232,21 @@ func collect(g *ir.Graph, ins Inserted) (*Codes, error) {
 		}
 	}
 	c, err := newCodes(ins.Site, w, scale, grid)
-	if err != nil || !ins.Masked {
-		return c, err
+	if err != nil {
+		return nil, err
+	}
+	if c.limit(ins.Site) {
+		t, err := ir.FromFloat32s(c.Values(), ins.Dims...)
+		if err != nil {
+			return nil, err
+		}
+		if err := g.SetInit(g.Value(ins.Name), t); err != nil {
+			return nil, err
+		}
+		w = c.Values()
+	}
+	if !ins.Masked {
+		return c, nil
 	}
 	loose := 0
 	for i, x := range c.Values() {

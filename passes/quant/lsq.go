@@ -14,7 +14,7 @@ var lsq = Quantizer{
 // and the least-squares scale. LSQ's own start spans some 22 mean|w| at 8 bits, four times what the weights need, and at 2 bits its
 // threshold mean|w| zeroes more than half of them: a short stage does not make up for either.
 func lsqStart(s Site, w []float32, g Grid) []float32 {
-	return eachChannel(w, s.Dims, s.Axis, func(ch []float32) float32 {
+	return eachChannel(w, s.Dims, s.Axis, func(_ int, ch []float32) float32 {
 		fit := leastSquares(ch, g)
 		if own := lsqOwnStart(ch, g); own > 0 && squaredError(ch, own, g) < squaredError(ch, fit, g) {
 			return own

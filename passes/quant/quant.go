@@ -49,6 +49,8 @@ type Site struct {
 	Axis      int     `json:"axis"` // of the output channels; -1 for one scale
 	Bits      int     `json:"bits"`
 	Quantizer string  `json:"quantizer"`
+	// PairLimit, where not 0, bounds neighbouring codes: see the constant of this name.
+	PairLimit int `json:"pair_limit,omitempty"`
 }
 
 // Channels is the number of scales.

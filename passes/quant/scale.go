@@ -11,11 +11,11 @@ import (
 // sum (w - scale*level)^2 of rounding w to g: a search over clipping ratios, refined by alternating least squares. A channel of
 // zeros gets the mean of the others' scales, or 1.
 func Scales(w []float32, dims []int64, axis int, g Grid) []float32 {
-	return eachChannel(w, dims, axis, func(ch []float32) float32 { return leastSquares(ch, g) })
+	return eachChannel(w, dims, axis, func(_ int, ch []float32) float32 { return leastSquares(ch, g) })
 }
 
 // eachChannel computes one positive number per channel, channels side by side.
-func eachChannel(w []float32, dims []int64, axis int, f func([]float32) float32) []float32 {
+func eachChannel(w []float32, dims []int64, axis int, f func(c int, ch []float32) float32) []float32 {
 	l := layoutOf(dims, axis)
 	out := make([]float32, l.channels)
 	workers := max(1, min(runtime.GOMAXPROCS(0), l.channels))
@@ -29,7 +29,7 @@ func eachChannel(w []float32, dims []int64, axis int, f func([]float32) float32)
 					buf = l.gather(w, c, buf[:0])
 					ch = buf
 				}
-				out[c] = f(ch)
+				out[c] = f(c, ch)
 			}
 			return nil
 		})

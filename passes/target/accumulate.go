@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"mqatc/onnx/ir"
+	"mqatc/passes/quant"
 )
 
 // Accumulator bounds what an integer layer adds up, over all inputs there can be and all output channels.
@@ -17,8 +18,9 @@ type Accumulator struct {
 // CheckAccumulators proves for every Conv, Gemm and MatMul of m between DequantizeLinears that no int32 accumulator can wrap. With
 // inputs x in [a, b], zero point z, positive weights summing to P and negative ones to N in a channel, sum w*x lies in
 // [P*a + N*b, P*b + N*a], and the same shifted by -z*(P+N) with the zero point taken off; the bias is added to that. Kernels may add
-// up either form. The first layer that can wrap is an error with its channel and an input that does it.
-func CheckAccumulators(m *ir.Model) ([]Accumulator, error) {
+// up either form. The first layer that can wrap is an error with its channel and an input that does it. For a target that is Paired,
+// so is a pair of 8-bit weights above quant.PairLimit.
+func (t Target) CheckAccumulators(m *ir.Model) ([]Accumulator, error) {
 	var out []Accumulator
 	for n := m.Graph.First(); n != nil; n = n.Next() {
 		if !(n.Is("Conv") || n.Is("Gemm") || n.Is("MatMul")) || dequantizer(n.Input(0)) == nil || dequantizer(n.Input(1)) == nil {
@@ -33,6 +35,11 @@ func CheckAccumulators(m *ir.Model) ([]Accumulator, error) {
 			return out, fmt.Errorf("accumulator of %v: %w", n, err)
 		}
 		out = append(out, a)
+		if p := l.weight.Init(); t.Paired() && l.xType == ir.Uint8 && n.Is("Conv") && p.DType() == ir.Int8 {
+			if err := quant.CheckPairs(l.weightInts, p.Dims(), n.Int("group", 1)); err != nil {
+				return out, fmt.Errorf("accumulator of %v: weight %q: %w", n, l.weight.Name(), err)
+			}
+		}
 	}
 	return out, nil
 }

@@ -133,7 +133,7 @@ func TestEmitEveryWidth(t *testing.T) {
 			if err := CheckPlan(loaded, plan, 1<<30, 1); err != nil {
 				t.Error(err)
 			}
-			if _, err := CheckAccumulators(loaded); err != nil {
+			if _, err := tg.CheckAccumulators(loaded); err != nil {
 				t.Error(err)
 			}
 			got, err := Payload(loaded)

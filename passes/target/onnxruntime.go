@@ -8,7 +8,8 @@ import (
 
 // onnxruntime is stock onnxruntime 1.30 or newer on a CPU. Integer convolutions want unsigned activations there and run from Conv to
 // the quantizer behind it, through Relu when the zero point is 0; any other activation function needs quantizers on both sides. A
-// convolution has no int4 or int2 form, but a constant Cast to int8 is folded when the model is loaded.
+// convolution has no int4 or int2 form, but a constant Cast to int8 is folded when the model is loaded. On x86 without VNNI the kernels
+// add neighbouring products in int16, which saturates.
 //
 // Only convolutions get quantized activations: Gemm and MatMul are bound by reading weights. Their weights must not come from a
 // DequantizeLinear, which onnxruntime's EXTENDED level fuses with MatMul and Gemm into MatMulNBits: that quantizes the activations
@@ -16,7 +17,7 @@ import (
 // a DequantizeLinear is computed again at every run, while Mul(Cast(codes)) is folded once, when the model is loaded.
 var onnxruntime = Target{
 	Name: "onnxruntime", Doc: "stock onnxruntime on a CPU: uint8 activations, integer convolutions",
-	Activation: ir.Uint8, Layers: []string{"Conv"}, Outputs: true, Exact: true, Fused: clipsAtZero, Widen: true, IntegerBias: true,
+	Activation: ir.Uint8, Layers: []string{"Conv"}, Outputs: true, Exact: true, Fused: clipsAtZero, Widen: true, IntegerBias: true, Pairs: true,
 	Fold: []string{"Conv", "ConvTranspose", "Gemm", "MatMul"},
 }
 

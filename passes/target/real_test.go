@@ -184,7 +184,7 @@ func TestRealNetworksAtEightBits(t *testing.T) {
 			if err := CheckPlan(loaded, plan, 0, 0); err != nil {
 				t.Error(err)
 			}
-			if _, err := CheckAccumulators(loaded); err != nil {
+			if _, err := tg.CheckAccumulators(loaded); err != nil {
 				t.Error(err)
 			}
 			mean, least := cosines(t, run, want, loaded, val)

@@ -188,6 +188,10 @@ type compiled struct {
 func compile(t testing.TB, tg Target, m *ir.Model, spec map[string]quant.WeightSpec, on map[string]bool, run ortRunner, in []map[string]*ir.Tensor, method quant.Method) *compiled {
 	t.Helper()
 	c := &compiled{}
+	for name, ws := range spec {
+		ws.Pairs = tg.Paired()
+		spec[name] = ws
+	}
 	var err error
 	if c.pl, err = tg.Place(m, on); err != nil {
 		t.Fatal(err)

@@ -36,6 +36,8 @@ type Target struct {
 	Widen bool
 	// Bytes says that every weight is stored as int8, whatever its width.
 	Bytes bool
+	// Pairs says that kernels may add two products of unsigned activations and weights in int16.
+	Pairs bool
 	// Fold says that codes which only these operators read, in float, are written as Mul(Cast(codes), scale) instead of
 	// DequantizeLinear.
 	Fold []string
@@ -77,3 +79,6 @@ func (t Target) folds(uses []ir.Use) bool {
 	}
 	return len(t.Fold) > 0
 }
+
+// Paired reports whether 8-bit weights are to keep to quant.PairLimit.
+func (t Target) Paired() bool { return t.Pairs && t.Activation == ir.Uint8 }

@@ -1,0 +1,172 @@
+package quant
+
+import (
+	"fmt"
+	"math"
+
+	"mqatc/passes/weights"
+)
+
+// PairLimit is the largest |a|+|b| of two neighbouring weight codes of like sign whose products with unsigned 8-bit activations fit
+// the int16 that x86 kernels without VNNI add them up in: 255*128 <= 32767.
+const PairLimit = 128
+
+// paired reports whether some reader of p is a Conv that is computed as a matrix product. Depthwise ones have kernels of their own,
+// which widen before they multiply.
+func paired(p weights.Param) bool {
+	dims := p.Value.Init().Dims()
+	for _, n := range p.Nodes {
+		if n.Is("Conv") && len(dims) > 2 && !depthwise(dims, n.Int("group", 1)) {
+			return true
+		}
+	}
+	return false
+}
+
+func depthwise(dims []int64, group int64) bool { return dims[1] == 1 && group == dims[0] }
+
+// CheckPairs is an error that names the first pair of a Conv's codes above PairLimit.
+func CheckPairs(codes []int64, dims []int64, group int64) error {
+	if len(dims) < 3 || depthwise(dims, group) {
+		return nil
+	}
+	order := rowOrder(dims)
+	for row := 0; row+len(order) <= len(codes); row += len(order) {
+		for k := 0; k+1 < len(order); k += 2 {
+			a, b := codes[row+order[k]], codes[row+order[k+1]]
+			if s := a + b; (a > 0) == (b > 0) && max(s, -s) > PairLimit {
+				return fmt.Errorf("codes %d and %d of channel %d are neighbours and add up to more than %d", a, b, row/len(order), PairLimit)
+			}
+		}
+	}
+	return nil
+}
+
+// rowOrder lists the positions of one output channel's weights in the order of the matrix product of a channels-last convolution:
+// kernel positions outside, input channels inside.
+func rowOrder(dims []int64) []int {
+	channels, positions := int(dims[1]), 1
+	for _, d := range dims[2:] {
+		positions *= int(d)
+	}
+	out := make([]int, 0, channels*positions)
+	for p := range positions {
+		for c := range channels {
+			out = append(out, c*positions+p)
+		}
+	}
+	return out
+}
+
+// limitPairs moves the codes of each two neighbours of like sign that exceed limit toward zero, both by as much, and reports whether
+// it moved any. rows is what rowOrder gives; q holds whole rows.
+func limitPairs(q []int16, order []int, limit int16) bool {
+	moved := false
+	for row := 0; row+len(order) <= len(q); row += len(order) {
+		for k := 0; k+1 < len(order); k += 2 {
+			a, b := &q[row+order[k]], &q[row+order[k+1]]
+			sign := int16(1)
+			if *a < 0 {
+				sign = -1
+			}
+			x, y := *a*sign, *b*sign
+			if over := x + y - limit; over > 0 && y > 0 {
+				if x < y {
+					x -= over / 2
+					y = limit - x
+				} else {
+					y -= over / 2
+					x = limit - y
+				}
+				*a, *b = x*sign, y*sign
+				moved = true
+			}
+		}
+	}
+	return moved
+}
+
+// Start gives the scales that quantizer s.Quantizer begins with, one per channel of w. Where pairs of codes are limited they grow
+// as far as that lessens the squared error.
+func (s Site) Start(w []float32) ([]float32, error) {
+	q, err := Find(s.Quantizer)
+	if err != nil {
+		return nil, err
+	}
+	g, err := q.Grid(s.Bits)
+	if err != nil {
+		return nil, err
+	}
+	scale := q.Start(s, w, g)
+	if s.PairLimit == 0 || g.Levels != nil {
+		return scale, nil
+	}
+	order := rowOrder(s.Dims)
+	return eachChannel(w, s.Dims, s.Axis, func(c int, ch []float32) float32 {
+		return widen(ch, scale[c], order, g, int16(s.PairLimit))
+	}), nil
+}
+
+// widen searches scales from s to twice s.
+func widen(w []float32, s float32, order []int, g Grid, limit int16) float32 {
+	codes := make([]int16, len(w))
+	best, bestErr := s, math.Inf(1)
+	for k := 0; k <= 12; k++ {
+		t := s * float32(math.Exp2(float64(k)/12))
+		for i, x := range w {
+			codes[i] = g.Nearest(x / t)
+		}
+		moved := limitPairs(codes, order, limit)
+		e := 0.0
+		for i, x := range w {
+			d := float64(x - t*float32(codes[i]))
+			e += d * d
+		}
+		if e < bestErr {
+			best, bestErr = t, e
+		}
+		if !moved {
+			break
+		}
+	}
+	return best
+}
+
+// limit applies limitPairs to all codes of a site.
+func (c *Codes) limit(s Site) bool {
+	if s.PairLimit == 0 || c.Grid.Levels != nil {
+		return false
+	}
+	return limitPairs(c.Q, rowOrder(s.Dims), int16(s.PairLimit))
+}
+
+// partners gives the index of the neighbour of a weight in its pair, -1 where it has none; nil where pairs are not limited.
+func (s Site) partners(g Grid) func(i int) int {
+	if s.PairLimit == 0 || g.Levels != nil {
+		return nil
+	}
+	order := rowOrder(s.Dims)
+	place := make([]int, len(order))
+	for k, at := range order {
+		place[at] = k
+	}
+	return func(i int) int {
+		k := place[i%len(order)] ^ 1
+		if k >= len(order) {
+			return -1
+		}
+		return i - i%len(order) + order[k]
+	}
+}
+
+// withNeighbour brings code as near to zero as its frozen neighbour requires.
+func (s Site) withNeighbour(code, neighbour int16) int16 {
+	room := int16(s.PairLimit)
+	switch {
+	case code > 0 && neighbour > 0:
+		return min(code, room-neighbour)
+	case code < 0 && neighbour < 0:
+		return max(code, -room-neighbour)
+	}
+	return code
+}
