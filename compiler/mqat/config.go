@@ -26,6 +26,7 @@ type Config struct {
 	ClipNorm    float64 // [5]
 	Probes      int     // Hessian probes at most [32]
 	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
+	Placement   string  // measured leaves activations float whose quantization costs most, all quantizes all that the target can [measured]
 	Sensitivity string  // "" measures the Hessian, "weights" takes lambda = 1
 	Seed        uint64
 	Threads     int
@@ -47,6 +48,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Target, "onnxruntime")
 	set(&c.Planner, "measured")
 	set(&c.Optimizer, "adam")
+	set(&c.Placement, "measured")
 	if len(c.Bits) == 0 {
 		c.Bits = []int{2, 4, 8}
 	}
@@ -63,6 +65,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if err := checkPlanner(c.Planner); err != nil {
 		return c, err
+	}
+	if !slices.Contains(Placements, c.Placement) {
+		return c, fmt.Errorf("unknown placement %q: one of %v", c.Placement, Placements)
 	}
 	if c.Compress == 0 && c.Budget == 0 {
 		c.Compress = 4

@@ -52,6 +52,8 @@ type Bench struct {
 	plan    func(v *variant, fixed map[string]int) (map[string]int, error)
 	curves  map[string][]float64
 	passes  PassRunner
+	// placement is what choosePlacement found; nil where the target's rules stand as they are.
+	placement *placementChoice
 }
 
 // PassRunner runs passes over a model with dumps, verification and a repro on failure.

@@ -60,6 +60,9 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 	if err := j.Dir.Event("quantize", map[string]any{"model": j.Name, "method": cfg.Method, "seed": cfg.Seed}); err != nil {
 		return nil, err
 	}
+	if err := b.choosePlacement(); err != nil {
+		return nil, err
+	}
 	p := &planner{b: b, j: j}
 	b.plan = p.plan
 	res := &Result{}
@@ -239,6 +242,9 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 	for _, m := range j.Net.Partition.Modules {
 		r.Modules = append(r.Modules, report.Module{Name: m.Name, Role: m.Role, Params: m.Params, Elements: m.Elements(), Layers: m.Layers,
 			Bits: o.Bits[m.Name], Bytes: p.bytes(m.Name, o.Bits[m.Name])})
+	}
+	if c := b.placement; c != nil {
+		r.Float, r.FloatShare = c.float(), c.Share
 	}
 	for _, w := range j.Net.Partition.Outside {
 		r.Outside = append(r.Outside, w.Value.Name())

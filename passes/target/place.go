@@ -70,7 +70,29 @@ func (p *placer) add(n *ir.Node, w *ir.Value) {
 	p.layers[n] = layer{n, n.Input(1) == w}
 }
 
+// keep makes the layers around values that are to stay float run in float.
+func (p *placer) keep() {
+	if len(p.t.leave) == 0 {
+		return
+	}
+	var float []*ir.Node
+	for n := p.g.First(); n != nil; n = n.Next() {
+		l, ok := p.layers[n]
+		if !ok || p.float[n] {
+			continue
+		}
+		out := p.integerOutput(l)
+		if p.t.leave[n.Input(0).Name()] || out != nil && p.t.leave[out.Name()] {
+			float = append(float, n)
+		}
+	}
+	for _, n := range float {
+		p.float[n] = true
+	}
+}
+
 func (p *placer) run() {
+	p.keep()
 	p.leads = map[*ir.Node]bool{}
 	for n := p.g.Last(); n != nil; n = n.Prev() {
 		for _, o := range n.Outputs() {

@@ -43,6 +43,18 @@ type Target struct {
 	Fold []string
 	// IntegerBias says that layers that run in integers get int32 biases at the accumulator's scale.
 	IntegerBias bool
+	// leave names values that are not quantized: see Leaving.
+	leave map[string]bool
+}
+
+// Leaving is t with some values kept float, by name: Place quantizes neither them nor the other activations of the layers that read
+// them or, if they run in integers, make them.
+func (t Target) Leaving(values ...string) Target {
+	t.leave = map[string]bool{}
+	for _, v := range values {
+		t.leave[v] = true
+	}
+	return t
 }
 
 // Targets is the table.

@@ -1,0 +1,241 @@
+package mqat
+
+import (
+	"cmp"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"mqatc/compiler/problem"
+	"mqatc/compiler/rundir"
+	"mqatc/onnx/ir"
+	"mqatc/passes/partition"
+	"mqatc/passes/quant"
+	"mqatc/runtime/task/distill"
+	"mqatc/runtime/task/score"
+	"mqatc/runtime/train"
+)
+
+// Placements say which activations are quantized: all that the target can, or all but the few that cost most.
+var Placements = []string{"measured", "all"}
+
+const (
+	placementImages = 6
+	// floatShare bounds the multiply-accumulates of layers that run in float because of activations left float, as a part of those of
+	// all layers with quantized inputs.
+	floatShare = 0.1
+	// leastPart is the part of the summed error below which an activation is not worth leaving float.
+	leastPart = 0.03
+)
+
+// PlacementError is what quantizing one activation alone does to the network.
+type PlacementError struct {
+	Value string `json:"value"`
+	// Error is 1 - cosine of the outputs with the float network's, mean over outputs and images.
+	Error float64 `json:"error"`
+	Float bool    `json:"float"`
+}
+
+// placementChoice is what choosePlacement found, the largest error first.
+type placementChoice struct {
+	Points []PlacementError `json:"points"`
+	// Share of the multiply-accumulates, in 0..1, that run in float because of it.
+	Share float64 `json:"share"`
+}
+
+// choosePlacement measures what quantizing each activation alone does to the outputs, on training images, and leaves float those
+// that do most, as long as the layers around them are a small part of the work.
+func (b *Bench) choosePlacement() error {
+	if b.tgt.Activation == ir.Undefined || b.cfg.Placement != "measured" {
+		return nil
+	}
+	c, err := rundir.Once(b.dir, b.prefix+"placement", b.measurePlacement)
+	if err != nil {
+		return fmt.Errorf("placement: %w", err)
+	}
+	b.placement = c
+	b.tgt = b.tgt.Leaving(c.float()...)
+	return nil
+}
+
+func (c *placementChoice) float() []string {
+	var out []string
+	for _, p := range c.Points {
+		if p.Float {
+			out = append(out, p.Value)
+		}
+	}
+	return out
+}
+
+func (b *Bench) measurePlacement() (*placementChoice, error) {
+	placed := map[string]bool{}
+	for name := range b.weight {
+		if b.home[name] != "" {
+			placed[name] = true
+		}
+	}
+	pl, err := b.tgt.Place(b.net.Model, placed)
+	if err != nil {
+		return nil, err
+	}
+	c := &placementChoice{}
+	if len(pl.Points) == 0 {
+		return c, nil
+	}
+	if c.Points, err = b.pointErrors(pl); err != nil {
+		return nil, err
+	}
+	total := 0.0
+	for _, p := range c.Points {
+		total += p.Error
+	}
+	slices.SortStableFunc(c.Points, func(x, y PlacementError) int { return cmp.Compare(y.Error, x.Error) })
+	whole := b.quantizedMACs(pl)
+	for i := range c.Points {
+		p := &c.Points[i]
+		if p.Error < leastPart*total || p.Error <= 0 {
+			break
+		}
+		p.Float = true
+		less, err := b.tgt.Leaving(c.float()...).Place(b.net.Model, placed)
+		if err != nil {
+			return nil, err
+		}
+		share := 1 - b.quantizedMACs(less)/max(whole, 1)
+		if share > floatShare {
+			p.Float = false
+			continue
+		}
+		c.Share = share
+	}
+	return c, nil
+}
+
+// quantizedMACs counts the multiply-accumulates of layers that read quantized activations.
+func (b *Bench) quantizedMACs(pl *quant.Placement) float64 {
+	total := 0.0
+	for _, p := range pl.Points {
+		v := b.net.Model.Graph.Value(p.Value)
+		if v == nil {
+			continue
+		}
+		for _, u := range v.Uses() {
+			o := u.Node.Output(0)
+			if u.Index != 0 || o == nil || slices.Contains(p.Except, o.Name()) || !slices.Contains(b.tgt.Layers, u.Node.Op) {
+				continue
+			}
+			if k, ok := partition.MACs(u.Node); ok {
+				total += float64(k)
+			}
+		}
+	}
+	return total
+}
+
+// pointErrors quantizes one activation at a time.
+func (b *Bench) pointErrors(pl *quant.Placement) ([]PlacementError, error) {
+	ranges, err := b.ranges(pl)
+	if err != nil {
+		return nil, err
+	}
+	feeds, err := b.prob.Calibration(placementImages)
+	if err != nil {
+		return nil, err
+	}
+	want, err := b.outputs(b.net.Model, feeds)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]PlacementError, len(pl.Points))
+	var mu sync.Mutex
+	done := 0
+	group, ctx := errgroup.WithContext(b.ctx)
+	workers := b.cfg.Threads
+	if workers <= 0 {
+		workers = runtime.NumCPU()
+	}
+	group.SetLimit(workers)
+	for i, p := range pl.Points {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			m, err := b.net.Model.Clone()
+			if err != nil {
+				return err
+			}
+			one := &quant.Placement{Type: pl.Type, Exact: pl.Exact, Points: []quant.ActivationPoint{p}}
+			if _, err := quant.Insert(m, quant.Spec{Activations: one, Ranges: ranges}); err != nil {
+				return err
+			}
+			got, err := b.outputs(m, feeds)
+			if err != nil {
+				return fmt.Errorf("activation %q: %w", p.Value, err)
+			}
+			e, err := disagreement(got, want)
+			if err != nil {
+				return fmt.Errorf("activation %q: %w", p.Value, err)
+			}
+			out[i] = PlacementError{Value: p.Value, Error: e}
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			b.watch.Update("placement", done, len(out), "")
+			return nil
+		})
+	}
+	return out, group.Wait()
+}
+
+// outputs runs a model over feeds.
+func (b *Bench) outputs(m *ir.Model, feeds []train.Feeds) ([]map[string]*ir.Tensor, error) {
+	run, done, err := problem.Runner(m, b.session())
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return runAll(run, feeds)
+}
+
+func runAll(run score.Runner, feeds []train.Feeds) ([]map[string]*ir.Tensor, error) {
+	var out []map[string]*ir.Tensor
+	for _, f := range feeds {
+		r, err := run(f)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// disagreement is 1 - cosine, mean over the float outputs and over the runs.
+func disagreement(got, want []map[string]*ir.Tensor) (float64, error) {
+	sum, n := 0.0, 0
+	for i := range want {
+		for name, t := range want[i] {
+			if t.DType() != ir.Float32 || got[i][name] == nil {
+				continue
+			}
+			a, err := got[i][name].Float32s()
+			if err != nil {
+				return 0, err
+			}
+			w, err := t.Float32s()
+			if err != nil {
+				return 0, err
+			}
+			cosine, _, err := distill.Compare(a, w)
+			if err != nil {
+				return 0, err
+			}
+			sum += 1 - cosine
+			n++
+		}
+	}
+	return sum / float64(max(n, 1)), nil
+}
