@@ -65,8 +65,9 @@ func demo(c *cli.Context) error {
 	}
 	p := newProgress(c.App.ErrWriter)
 	defer p.Close()
-	d, _, err := rundir.Open(out, rundir.Identity{"command": "demo", "seed": fmt.Sprint(c.Uint64("seed")), "runtime": libraryID(), "cpu": cpuFeatures()},
-		rundir.Options{Resume: c.Bool("resume")})
+	id := machine(c)
+	id["command"], id["seed"] = "demo", fmt.Sprint(c.Uint64("seed"))
+	d, _, err := rundir.Open(out, id, rundir.Options{Resume: c.Bool("resume")})
 	if err != nil {
 		return withHint(fmt.Errorf("demo: %w", err), "name a new folder with -o")
 	}

@@ -160,7 +160,8 @@ func parseAssign(list []string) (map[string]int, error) {
 
 // identity is what the bytes of a run's result depend on.
 func identity(c *cli.Context, sha string) rundir.Identity {
-	id := rundir.Identity{"input": sha, "runtime": libraryID(), "cpu": cpuFeatures()}
+	id := machine(c)
+	id["input"] = sha
 	for _, f := range append(methodFlags(), &cli.StringFlag{Name: "data"}, &cli.StringFlag{Name: "eval-data"}, &cli.StringFlag{Name: "task"}, shapeFlag) {
 		name := f.Names()[0]
 		id[name] = fmt.Sprint(c.Value(name))
@@ -173,6 +174,15 @@ func identity(c *cli.Context, sha string) rundir.Identity {
 		}
 	}
 	return id
+}
+
+// machine is what the bytes of any run's result depend on beside its input and flags. Kernels divide sums among threads.
+func machine(c *cli.Context) rundir.Identity {
+	threads := c.Int("threads")
+	if threads <= 0 {
+		threads = runtime.NumCPU()
+	}
+	return rundir.Identity{"runtime": libraryID(), "cpu": cpuFeatures(), "threads": fmt.Sprint(threads)}
 }
 
 // cpuFeatures names what onnxruntime's kernels choose by.

@@ -22,10 +22,11 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 		}
 		return fmt.Sprintf("%d B", n)
 	},
-	"f4":   func(v float64) string { return fmt.Sprintf("%.4f", v) },
-	"g3":   func(v float64) string { return fmt.Sprintf("%.3g", v) },
-	"x":    func(v float64) string { return fmt.Sprintf("%.2f×", v) },
-	"flow": func(v []string) string { return strings.Join(v, " → ") },
+	"percent": func(v float64) float64 { return 100 * v },
+	"f4":      func(v float64) string { return fmt.Sprintf("%.4f", v) },
+	"g3":      func(v float64) string { return fmt.Sprintf("%.3g", v) },
+	"x":       func(v float64) string { return fmt.Sprintf("%.2f×", v) },
+	"flow":    func(v []string) string { return strings.Join(v, " → ") },
 	"bits": func(m map[string]int) string {
 		var names []string
 		for n := range m {

@@ -171,3 +171,51 @@ func TestTensorRTRules(t *testing.T) {
 		}
 	}
 }
+
+// The layers around a value left float run in float, and read and write nothing quantized for themselves; the others stay integer.
+func TestValuesLeftFloat(t *testing.T) {
+	run := newRunner(t)
+	n := newNet(t, 5, 17)
+	v := n.input(1, 4, 12, 12)
+	var outs []string
+	for i, k := range []int64{8, 8, 8, 8, 8, 3} {
+		in := int64(8)
+		if i == 0 {
+			in = 4
+		}
+		v = n.conv(v, "conv"+string(rune('0'+i)), k, in, 3)
+		if i < 5 {
+			v = n.op("Relu", []*ir.Value{v})
+			outs = append(outs, v.Name())
+		}
+	}
+	n.output(v, "y")
+	tg, _ := Find("onnxruntime")
+	spec, on, plan := allWeights(n.m, 8, "ptq")
+	in := feeds(t, n.m, 3, 5)
+	c := compile(t, tg.Leaving(outs[2]), n.m, spec, on, run, in, quant.MSE)
+	for _, p := range c.pl.Points {
+		if p.Value == outs[2] {
+			t.Errorf("%q is quantized", p.Value)
+		}
+	}
+	var integer []string
+	for _, l := range c.out.Integer {
+		integer = append(integer, l.Weight)
+	}
+	// conv2 makes the value and conv3 reads it; conv1 writes to conv2 alone, which reads floats.
+	if got := strings.Join(integer, " "); got != "conv0.weight conv4.weight" {
+		t.Errorf("in integers: %s", got)
+	}
+	loaded := reload(t, c.out.Model)
+	got, err := tg.Verify(run, c.fake, c.out, loaded, in)
+	if err != nil {
+		t.Error(err)
+	}
+	if len(got.NotInteger) > 0 {
+		t.Errorf("not in integers: %q", got.NotInteger)
+	}
+	if err := CheckPlan(loaded, plan, 0, 0); err != nil {
+		t.Error(err)
+	}
+}
