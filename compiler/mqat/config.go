@@ -2,6 +2,7 @@ package mqat
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -18,7 +19,7 @@ type Config struct {
 	PerTensor   bool
 	Target      string  // row of passes/target [onnxruntime]
 	Probe       bool    // run 2-bit probes
-	Epochs      float64 // of a stage
+	Epochs      float64 // of a stage [as many as usualWork allows, at most mostEpochs]
 	Steps       int     // most optimizer steps of a stage; 0 means no bound
 	Batch       int     // [8]
 	LR          float64 // [0.002 for adam: how far a tensor moves in a step relative to its size, for weights of 4 bits; 0.01 for sgd]
@@ -30,6 +31,25 @@ type Config struct {
 	Sensitivity string  // "" measures the Hessian, "weights" takes lambda = 1
 	Seed        uint64
 	Threads     int
+}
+
+// usualWork is how many multiply-accumulates, forward, all training of a run may take by default: a quarter of an hour on two cores.
+const (
+	usualWork  = 2.5e12
+	mostEpochs = 20
+)
+
+// usualEpochs is the default length of a stage for a network of so many multiply-accumulates an image.
+func usualEpochs(macs, images int64, stages int) float64 {
+	all := float64(macs) * float64(images) * float64(max(stages, 1))
+	if all <= 0 {
+		return mostEpochs
+	}
+	e := min(usualWork/all, mostEpochs)
+	if e >= 1 {
+		return math.Floor(e)
+	}
+	return e
 }
 
 // Methods that Config knows.

@@ -26,7 +26,7 @@ func FineTune(ctx context.Context, j Job) (*FineTuned, error) {
 		return nil, err
 	}
 	b.prefix = j.Prefix
-	f := &FineTuned{Epochs: TotalEpochs(cfg, len(b.modules))}
+	f := &FineTuned{Epochs: TotalEpochs(b.cfg, len(b.modules))}
 	v := b.Float()
 	if f.Before, err = b.measure(v.(*variant), problem.Eval, "float"); err != nil {
 		return nil, err

@@ -85,7 +85,9 @@ func newBench(ctx context.Context, net Network, prob problem.Problem, dir *rundi
 	}
 	b := &Bench{ctx: ctx, cfg: cfg, net: net, prob: prob, dir: dir, watch: watch, tgt: tgt, params: weights.Find(net.Model.Graph),
 		home: map[string]string{}, weight: map[string]weights.Param{}, curves: map[string][]float64{}}
+	macs := int64(0)
 	for _, m := range net.Partition.Modules {
+		macs += m.MACs
 		b.modules = append(b.modules, ModuleInfo{m.Name, m.Elements()})
 		for _, w := range m.Weights {
 			b.home[w.Value.Name()] = m.Name
@@ -95,6 +97,13 @@ func newBench(ctx context.Context, net Network, prob problem.Problem, dir *rundi
 		if p.Kind == weights.Weight {
 			b.weight[p.Value.Name()] = p
 		}
+	}
+	if b.cfg.Epochs == 0 {
+		stages := len(b.modules)
+		if b.cfg.Probe {
+			stages++
+		}
+		b.cfg.Epochs = usualEpochs(macs, int64(prob.Describe().Train), stages)
 	}
 	return b, nil
 }

@@ -60,6 +60,9 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 	if err := j.Dir.Event("quantize", map[string]any{"model": j.Name, "method": cfg.Method, "seed": cfg.Seed}); err != nil {
 		return nil, err
 	}
+	if cfg.Epochs == 0 && cfg.Method != "ptq" {
+		b.watch.Line("%.3g epochs a stage", b.cfg.Epochs)
+	}
 	if err := b.choosePlacement(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,21 @@
+package mqat
+
+import "testing"
+
+func TestUsualEpochs(t *testing.T) {
+	for _, c := range []struct {
+		macs, images int64
+		stages       int
+		want         float64
+	}{
+		{578e6, 116, 3, 12},      // NanoDet
+		{1295e6, 116, 3, 5},      // PP-OCR
+		{1e6, 100, 3, 20},        // small networks stop at the most
+		{1e9, 100_000, 2, .0125}, // large data: a part of an epoch
+		{0, 100, 3, 20},          // sizes that are not known
+	} {
+		if got := usualEpochs(c.macs, c.images, c.stages); got != c.want {
+			t.Errorf("%d multiply-accumulates, %d images, %d stages: %g epochs, want %g", c.macs, c.images, c.stages, got, c.want)
+		}
+	}
+}
