@@ -128,7 +128,7 @@ func (b *Bench) members(module string) []string {
 }
 
 func (b *Bench) spec(bits int) quant.WeightSpec {
-	return quant.WeightSpec{Bits: bits, Quantizer: b.cfg.Quantizer, PerTensor: b.cfg.PerTensor, Pairs: b.tgt.Paired()}
+	return b.tgt.WeightSpec(bits, b.cfg.Quantizer, b.cfg.PerTensor)
 }
 
 // Quantize gives a module a width: start values of the scales from the present weights.
@@ -227,7 +227,7 @@ func (b *Bench) settle(c *variant, name string) error {
 
 // prepare makes a copy of the network that holds v's values, and what is to be quantized in it.
 func (b *Bench) prepare(v *variant) (*ir.Model, quant.Spec, error) {
-	spec := quant.Spec{Weights: map[string]quant.WeightSpec{}}
+	spec := quant.Spec{Weights: map[string]quant.WeightSpec{}, Narrow: b.tgt.Narrow}
 	plain := map[string]*ir.Tensor{}
 	for name, t := range v.values {
 		if b.net.Model.Graph.Value(name) != nil {

@@ -137,7 +137,7 @@ func TestBytesAreThoseOfEmission(t *testing.T) {
 		for _, q := range []string{"lsq", "inq"} {
 			for _, layers := range []bool{false, true} {
 				t.Run(fmt.Sprint(tgt, "/", q, "/", layers), func(t *testing.T) {
-					in := input(t, chain(t, []int64{4, 6, 8, 5, 5}, true), tgt)
+					in := input(t, chain(t, []int64{4, 6, 40, 33, 33}, true), tgt)
 					in.Quantizer = q
 					var emitted int64
 					in.FileAfter = plan.Files(in, layers, func(m *ir.Model) (err error) {

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -251,7 +252,7 @@ func (t *Table) squaredError(p weights.Param, w []float32, bits int) (float64, e
 	if err != nil {
 		return 0, fmt.Errorf("plan: quantizer %s: %w", q.Name, err)
 	}
-	site := quant.SiteOf(p, quant.WeightSpec{Bits: bits, Quantizer: q.Name, PerTensor: t.in.PerTensor, Pairs: t.in.Target.Paired()})
+	site := quant.SiteOf(p, t.in.Target.WeightSpec(bits, q.Name, t.in.PerTensor))
 	scale, err := site.Start(w)
 	if err != nil {
 		return 0, fmt.Errorf("plan: weight %q: %w", p.Value.Name(), err)
@@ -271,7 +272,8 @@ func (t *Table) squaredError(p weights.Param, w []float32, bits int) (float64, e
 	return sum, nil
 }
 
-// bytes is what emission writes for a unit: codes and scales, biases in float or, once for each layer that reads them, int32, norm parameters in float.
+// bytes is what emission writes for a unit: codes and scales, biases as float or, once for each layer that reads them, integers, norm
+// parameters in float.
 func (t *Table) bytes(u Unit, bits int, integer map[string]bool) (int64, error) {
 	total := int64(0)
 	levels := int64(0)
@@ -280,7 +282,7 @@ func (t *Table) bytes(u Unit, bits int, integer map[string]bool) (int64, error) 
 			total += int64(len(w.Value.Init().Raw()))
 			continue
 		}
-		site := quant.SiteOf(w, quant.WeightSpec{Bits: bits, Quantizer: t.in.Quantizer, PerTensor: t.in.PerTensor})
+		site := quant.SiteOf(w, t.in.Target.WeightSpec(bits, t.in.Quantizer, t.in.PerTensor))
 		n, err := t.in.Target.PayloadBytes(target.Weight{Dims: site.Dims, Bits: bits, Axis: site.Axis, Quantizer: t.in.Quantizer})
 		if err != nil {
 			return 0, fmt.Errorf("weight %q: %w", w.Value.Name(), err)
@@ -296,14 +298,29 @@ func (t *Table) bytes(u Unit, bits int, integer map[string]bool) (int64, error) 
 				float = true
 				continue
 			}
-			n += 4 * w.Elements()
+			n += t.in.Target.BiasBytes(w.Elements(), true)
 		}
-		if float {
+		switch {
+		case float && bits != Float && t.half(u, w):
+			n += t.in.Target.BiasBytes(w.Elements(), true)
+		case float:
 			n += int64(len(w.Value.Init().Raw()))
 		}
 		total += n
 	}
 	return total + levels, nil
+}
+
+// half reports whether a bias is read by quantized layers of u alone and fits float16.
+func (t *Table) half(u Unit, b weights.Param) bool {
+	for _, use := range b.Value.Uses() {
+		quantized := slices.ContainsFunc(u.Weights, func(w weights.Param) bool { return slices.Contains(w.Nodes, use.Node) })
+		if !quantized || !quant.BiasInput(use) {
+			return false
+		}
+	}
+	f, err := t.content(b).Float32s()
+	return err == nil && quant.FitsHalf(f)
 }
 
 // codebook is the bytes of the levels of a width whose codes are indices; the weights of a unit share them.

@@ -61,7 +61,7 @@ func trial(in Input, units []Unit, bits map[string]int) (*ir.Model, map[string]b
 	if quantizer == "" {
 		quantizer = "lsq"
 	}
-	spec := quant.Spec{Weights: map[string]quant.WeightSpec{}, Ranges: map[string]quant.Range{}}
+	spec := quant.Spec{Weights: map[string]quant.WeightSpec{}, Ranges: map[string]quant.Range{}, Narrow: in.Target.Narrow}
 	on := map[string]bool{}
 	for _, u := range units {
 		b, ok := bits[u.Name]
@@ -73,7 +73,7 @@ func trial(in Input, units []Unit, bits map[string]int) (*ir.Model, map[string]b
 		}
 		for _, w := range u.Weights {
 			on[w.Value.Name()] = true
-			spec.Weights[w.Value.Name()] = quant.WeightSpec{Bits: b, Quantizer: quantizer, PerTensor: in.PerTensor}
+			spec.Weights[w.Value.Name()] = in.Target.WeightSpec(b, quantizer, in.PerTensor)
 		}
 	}
 	if len(on) == 0 {

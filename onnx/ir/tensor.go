@@ -307,3 +307,25 @@ func PackInts(d DType, v []int64, dims ...int64) (*Tensor, error) {
 	}
 	return NewTensor(d, dims, raw)
 }
+
+// PackFloats makes a tensor of type float16 or bfloat16 from v, each element rounded to nearest, halves to even.
+func PackFloats(d DType, v []float32, dims ...int64) (*Tensor, error) {
+	raw := make([]byte, 2*len(v))
+	for i, x := range v {
+		var h uint16
+		switch d {
+		case Float16:
+			h = float16.Fromfloat32(x).Bits()
+		case BFloat16:
+			b := math.Float32bits(x)
+			if x == x {
+				b += 0x7fff + b>>16&1
+			}
+			h = uint16(b >> 16)
+		default:
+			return nil, fmt.Errorf("cannot pack floats as %v", d)
+		}
+		binary.LittleEndian.PutUint16(raw[2*i:], h)
+	}
+	return NewTensor(d, dims, raw)
+}

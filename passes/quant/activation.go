@@ -13,7 +13,7 @@ import (
 type Placement struct {
 	// Type is ir.Uint8 (any zero point) or ir.Int8 (symmetric, zero point 0).
 	Type ir.DType
-	// Exact restricts activation scales to powers of two and weight scales to five significant bits. Dequantized values, products
+	// Exact restricts activation scales to powers of two and weight scales to five significant bits (WeightSpec.ScaleBits). Dequantized values, products
 	// and, up to 2^24 units, sums are then exact in float32, so that float simulation and integer kernels round alike: a network is
 	// the same function at every optimization level. Zero points are even, since some kernels add them before rounding halves to
 	// even and others afterwards. With free scales they differ in one element of 100,000 per layer, which

@@ -12,12 +12,15 @@ type InsertedBias struct {
 	Bias   string `json:"bias"`
 	Layer  string `json:"layer"`  // first output of the layer
 	Output string `json:"output"` // what the layer reads now
+	// Narrow biases have 11 significant bits, in units of the accumulator's scale.
+	Narrow bool `json:"narrow,omitempty"`
 }
 
 // insertBiases rounds the constant biases of the layers that pl wants in integers to multiples of s_x*s_w, as integer arithmetic
 // does: at few bits s_w is large, and a bias that only the emitted model rounds would differ from the trained one. The gradient
-// passes through to the bias and, as for a weight, to the step.
-func insertBiases(g *ir.Graph, pl *Placement, ws []Inserted) ([]InsertedBias, error) {
+// passes through to the bias and, as for a weight, to the step. With narrow, biases of NarrowFrom elements and more keep as many
+// significant bits as float16 has.
+func insertBiases(g *ir.Graph, pl *Placement, ws []Inserted, narrow bool) ([]InsertedBias, error) {
 	byOutput := map[string]Inserted{}
 	for _, ins := range ws {
 		byOutput[ins.Output] = ins
@@ -44,14 +47,20 @@ func insertBiases(g *ir.Graph, pl *Placement, ws []Inserted) ([]InsertedBias, er
 		if err != nil {
 			return nil, fmt.Errorf("bias %q: %w", b.Name(), err)
 		}
-		q := bl.Op("Mul", []*ir.Value{bl.Op("Round", []*ir.Value{bl.Op("Div", []*ir.Value{b, step})}), step})
+		rounded := InsertedBias{Bias: b.Name(), Layer: layer, Narrow: narrow && b.Init().Len() >= NarrowFrom}
+		q := bl.Op("Round", []*ir.Value{bl.Op("Div", []*ir.Value{b, step})})
+		if rounded.Narrow {
+			q = narrowed(bl, q)
+		}
+		q = bl.Op("Mul", []*ir.Value{q, step})
 		if err := bl.Err(); err != nil {
 			return nil, fmt.Errorf("bias %q: %w", b.Name(), err)
 		}
 		if err := g.SetInput(n, 2, q); err != nil {
 			return nil, err
 		}
-		out = append(out, InsertedBias{Bias: b.Name(), Layer: layer, Output: q.Name()})
+		rounded.Output = q.Name()
+		out = append(out, rounded)
 	}
 	return out, nil
 }

@@ -2,6 +2,7 @@ package quant
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"mqatc/onnx/ir"
@@ -15,6 +16,7 @@ type WeightSpec struct {
 	Quantizer string // a row of Quantizers
 	PerTensor bool   // one scale instead of one per output channel
 	Pairs     bool   // keep to PairLimit where the weight is multiplied with unsigned activations
+	ScaleBits int    // significant bits that scales are rounded to; 0 leaves them as they are
 	// Scale, if not nil, continues with these scales instead of the quantizer's start values, as for a module trained before.
 	Scale []float32
 }
@@ -24,6 +26,8 @@ type Spec struct {
 	Weights     map[string]WeightSpec
 	Activations *Placement
 	Ranges      map[string]Range
+	// Narrow says that the target stores biases of NarrowFrom elements and more in float16.
+	Narrow bool
 }
 
 // Inserted is a weight that Insert quantized.
@@ -43,6 +47,8 @@ type Report struct {
 	Weights     []Inserted     `json:"weights"`
 	Activations []Quantized    `json:"activations,omitempty"`
 	Biases      []InsertedBias `json:"biases,omitempty"`
+	// Halves names biases of quantized layers that are added in float and stored in float16 if they fit: see FitsHalf.
+	Halves []string `json:"halves,omitempty"`
 	// Exact is that of the placement.
 	Exact bool `json:"exact,omitempty"`
 }
@@ -85,22 +91,26 @@ func Insert(m *ir.Model, spec Spec) (*Report, error) {
 		}
 		r.Weights = append(r.Weights, ins)
 	}
+	if spec.Narrow {
+		r.Halves = floatBiases(m.Graph, r.Weights, params)
+	}
 	if spec.Activations != nil {
 		var err error
 		if r.Activations, err = insertActivations(m.Graph, spec.Activations, spec.Ranges); err != nil {
 			return nil, fmt.Errorf("quant: %w", err)
 		}
 		r.Exact = spec.Activations.Exact
-		if r.Biases, err = insertBiases(m.Graph, spec.Activations, r.Weights); err != nil {
+		if r.Biases, err = insertBiases(m.Graph, spec.Activations, r.Weights, spec.Narrow); err != nil {
 			return nil, fmt.Errorf("quant: %w", err)
 		}
+		r.Halves = slices.DeleteFunc(r.Halves, func(name string) bool { return !addedInFloat(m.Graph.Value(name)) })
 	}
 	return r, nil
 }
 
 // SiteOf describes a weight as ws quantizes it.
 func SiteOf(p weights.Param, ws WeightSpec) Site {
-	s := Site{Name: p.Value.Name(), Dims: p.Value.Init().Dims(), Axis: Axis(p), Bits: ws.Bits, Quantizer: ws.Quantizer}
+	s := Site{Name: p.Value.Name(), Dims: p.Value.Init().Dims(), Axis: Axis(p), Bits: ws.Bits, Quantizer: ws.Quantizer, ScaleBits: ws.ScaleBits}
 	if ws.PerTensor {
 		s.Axis = -1
 	}
@@ -134,9 +144,6 @@ func insertWeight(g *ir.Graph, first *ir.Node, p weights.Param, ws WeightSpec) (
 	if ws.Scale == nil {
 		if start, err = ins.Start(w); err != nil {
 			return ins, err
-		}
-		if !q.Trained {
-			fiveBits(start)
 		}
 	} else if len(start) != ins.Channels() {
 		return ins, fmt.Errorf("%d scales given for %d channels", len(start), ins.Channels())
@@ -181,13 +188,18 @@ func insertWeight(g *ir.Graph, first *ir.Node, p weights.Param, ws WeightSpec) (
 }
 
 // Collect turns the trained weights of a fake-quantized model into codes, in the order of the report. A masked weight must lie on
-// its grid everywhere. Under an exact placement the trained steps are first rounded to five significant bits, in m as in the codes, and
-// so are pairs of codes brought below their limit.
+// its grid everywhere. What is stored with fewer bits than it is trained with is first rounded in m: steps to the ScaleBits of their
+// weight, and to ExactBits under an exact placement; the biases of r.Halves that fit to float16. Pairs of codes are brought below their
+// limit, in m too.
 func Collect(m *ir.Model, r *Report) ([]*Codes, error) {
 	var out []*Codes
 	for _, ins := range r.Weights {
-		if v := m.Graph.Value(ins.Name + StepSuffix); v != nil && v.Init() != nil && r.Exact && !ins.Masked {
-			if err := settle(m.Graph, v); err != nil {
+		bits := ins.ScaleBits
+		if r.Exact && (bits == 0 || bits > ExactBits) {
+			bits = ExactBits
+		}
+		if v := m.Graph.Value(ins.Name + StepSuffix); v != nil && v.Init() != nil && bits > 0 && !ins.Masked {
+			if err := replace(m.Graph, v, func(x []float32) []float32 { return significant(x, bits) }); err != nil {
 				return nil, fmt.Errorf("quant: steps of weight %q: %w", ins.Name, err)
 			}
 		}
@@ -197,15 +209,25 @@ func Collect(m *ir.Model, r *Report) ([]*Codes, error) {
 		}
 		out = append(out, c)
 	}
+	for _, name := range r.Halves {
+		b, err := floats(m.Graph, name)
+		if err == nil && FitsHalf(b) {
+			err = replace(m.Graph, m.Graph.Value(name), halves)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("quant: bias %q: %w", name, err)
+		}
+	}
 	return out, nil
 }
 
-func settle(g *ir.Graph, v *ir.Value) error {
+// replace sets the float32 constant v to what f makes of a copy of its elements.
+func replace(g *ir.Graph, v *ir.Value, f func([]float32) []float32) error {
 	old, err := v.Init().Float32s()
 	if err != nil {
 		return err
 	}
-	t, err := ir.FromFloat32s(fiveBits(append([]float32(nil), old...)), v.Init().Dims()...)
+	t, err := ir.FromFloat32s(f(append([]float32(nil), old...)), v.Init().Dims()...)
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func limitPairs(q []int16, order []int, limit int16) bool {
 }
 
 // Start gives the scales that quantizer s.Quantizer begins with, one per channel of w. Where pairs of codes are limited they grow
-// as far as that lessens the squared error.
+// as far as that lessens the squared error. Scales that are not trained are rounded to s.ScaleBits.
 func (s Site) Start(w []float32) ([]float32, error) {
 	q, err := Find(s.Quantizer)
 	if err != nil {
@@ -98,13 +98,17 @@ func (s Site) Start(w []float32) ([]float32, error) {
 		return nil, err
 	}
 	scale := q.Start(s, w, g)
-	if s.PairLimit == 0 || g.Levels != nil {
-		return scale, nil
+	if s.PairLimit != 0 && g.Levels == nil {
+		order := rowOrder(s.Dims)
+		start := scale
+		scale = eachChannel(w, s.Dims, s.Axis, func(c int, ch []float32) float32 {
+			return widen(ch, start[c], order, g, int16(s.PairLimit))
+		})
 	}
-	order := rowOrder(s.Dims)
-	return eachChannel(w, s.Dims, s.Axis, func(c int, ch []float32) float32 {
-		return widen(ch, scale[c], order, g, int16(s.PairLimit))
-	}), nil
+	if s.ScaleBits > 0 && !q.Trained {
+		significant(scale, s.ScaleBits)
+	}
+	return scale, nil
 }
 
 // widen searches scales from s to twice s.

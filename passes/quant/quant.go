@@ -51,6 +51,8 @@ type Site struct {
 	Quantizer string  `json:"quantizer"`
 	// PairLimit, where not 0, bounds neighbouring codes: see the constant of this name.
 	PairLimit int `json:"pair_limit,omitempty"`
+	// ScaleBits, where not 0, is the number of significant bits that scales have in the end.
+	ScaleBits int `json:"scale_bits,omitempty"`
 }
 
 // Channels is the number of scales.

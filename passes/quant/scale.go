@@ -134,12 +134,3 @@ func refit(w []float32, s float32, g Grid) float32 {
 	}
 	return float32(num / den)
 }
-
-// fiveBits rounds scales, in place, to five significant bits: see Placement.Exact.
-func fiveBits(scale []float32) []float32 {
-	for i, s := range scale {
-		f, e := math.Frexp(float64(s))
-		scale[i] = float32(math.Ldexp(math.RoundToEven(f*32), e-5))
-	}
-	return scale
-}

@@ -64,10 +64,13 @@ func accumulate(n *ir.Node, l *integerLayer) (Accumulator, error) {
 		lo, hi = -128, 127
 	}
 	bias := make([]int64, channels)
-	if b := dequantizer(n.Input(2)); b != nil && b.Input(0).Init() != nil {
-		v, err := b.Input(0).Init().Ints()
+	if b := dequantizer(n.Input(2)); b != nil {
+		v, err := biasInts(b)
 		if err != nil {
 			return acc, err
+		}
+		if len(v) != channels && len(v) != 1 {
+			return acc, fmt.Errorf("%d biases for %d channels", len(v), channels)
 		}
 		for c := range bias {
 			bias[c] = v[min(c, len(v)-1)]

@@ -19,7 +19,9 @@ func (e *emitter) compact() error {
 	}
 	for n := e.g.First(); n != nil; n = n.Next() {
 		if b := dequantizer(n.Input(2)); b != nil && e.integer[n] {
-			keep[b.Input(0)] = true
+			if v, _, err := storedBias(b); err == nil {
+				keep[v] = true
+			}
 		}
 	}
 	taken := map[string]bool{}

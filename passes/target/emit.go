@@ -41,8 +41,8 @@ type IntegerLayer struct {
 
 // Emit turns a fake-quantized model into a quantized one: each fake-quantized weight becomes its codes, stored packed, and a
 // DequantizeLinear (behind a Cast to int8 where a layer that runs in integers reads codes of less than 8 bits), or, where only float
-// layers read them and the target folds, Mul(Cast(codes), scale); biases of such layers
-// become int32 at the scale of the accumulator. Activation quantizers stay where Insert put them; an exact target clips integers
+// layers read them and the target folds, Mul(Cast(codes), scale); biases of layers that run in integers
+// become integers at the scale of the accumulator. A target that is Narrow stores long vectors of scales and biases in 16 bits. Activation quantizers stay where Insert put them; an exact target clips integers
 // where a Clip stands between two of one scale. codes are those that
 // quant.Collect made from m and r; pl is the placement that was inserted, nil without one. m is not changed.
 func (t Target) Emit(m *ir.Model, r *quant.Report, codes []*quant.Codes, pl *quant.Placement, opt EmitOptions) (*Emitted, error) {
@@ -56,9 +56,9 @@ func (t Target) Emit(m *ir.Model, r *quant.Report, codes []*quant.Codes, pl *qua
 	if err != nil {
 		return nil, fmt.Errorf("emit: %w", err)
 	}
-	e := &emitter{t: t, g: c.Graph, integer: map[*ir.Node]bool{}, biases: map[string]string{}, out: &Emitted{Model: c}}
+	e := &emitter{t: t, g: c.Graph, integer: map[*ir.Node]bool{}, biases: map[string]quant.InsertedBias{}, out: &Emitted{Model: c}}
 	for _, b := range r.Biases {
-		e.biases[b.Layer] = b.Bias
+		e.biases[b.Layer] = b
 	}
 	e.b = ir.NewBuilder(c.Graph, Pass, nil)
 	if pl != nil {
@@ -72,6 +72,9 @@ func (t Target) Emit(m *ir.Model, r *quant.Report, codes []*quant.Codes, pl *qua
 		}
 	}
 	if err := e.layers(); err != nil {
+		return nil, fmt.Errorf("emit: %w", err)
+	}
+	if err := e.halves(r.Halves); err != nil {
 		return nil, fmt.Errorf("emit: %w", err)
 	}
 	if t.Exact {
@@ -90,8 +93,8 @@ type emitter struct {
 	g       *ir.Graph
 	b       *ir.Builder
 	integer map[*ir.Node]bool
-	biases  map[string]string // rounded bias by the layer's first output
-	needs   int64             // opset
+	biases  map[string]quant.InsertedBias // by the layer's first output
+	needs   int64                         // opset
 	out     *Emitted
 }
 
@@ -168,13 +171,17 @@ func (e *emitter) stored(c *quant.Codes, widen, fold bool) (*ir.Value, EmittedWe
 	if err != nil {
 		return nil, w, err
 	}
-	w.Bytes = int64(len(t.Raw())) + 4*int64(len(scale))
+	w.Bytes = int64(len(t.Raw())) + e.t.scaleBytes(int64(len(scale)), c.Axis)
 	e.need(w.Type)
 	if fold && !widen {
 		x, err = e.multiply(x, scale, c)
 		return x, w, err
 	}
-	s, err := e.scale(scale, c.Axis)
+	var dims []int64
+	if c.Axis >= 0 {
+		dims = []int64{int64(len(scale))}
+	}
+	s, err := e.scales(scale, dims)
 	if err != nil {
 		return nil, w, err
 	}
@@ -183,19 +190,6 @@ func (e *emitter) stored(c *quant.Codes, widen, fold bool) (*ir.Value, EmittedWe
 	}
 	x = e.dequantize(x, s, c.Axis)
 	return x, w, e.b.Err()
-}
-
-// scale adds the scales: one as a scalar, several as a vector.
-func (e *emitter) scale(scale []float32, axis int) (*ir.Value, error) {
-	dims := []int64{int64(len(scale))}
-	if axis < 0 {
-		dims = nil
-	}
-	t, err := ir.FromFloat32s(append([]float32(nil), scale...), dims...)
-	if err != nil {
-		return nil, err
-	}
-	return e.g.AddInitializer(e.g.FreshName(e.b.Site+"_scale"), t)
 }
 
 // dequantize adds a DequantizeLinear without zero point, which then is 0.
@@ -225,7 +219,7 @@ func (e *emitter) lookup(c *quant.Codes, w EmittedWeight) (*ir.Value, EmittedWei
 	if err != nil {
 		return nil, w, err
 	}
-	w.Bytes = int64(len(t.Raw())) + 4*int64(len(c.Scale))
+	w.Bytes = int64(len(t.Raw())) + e.t.scaleBytes(int64(len(c.Scale)), c.Axis)
 	e.need(w.Type)
 	levels := e.b.Floats(append([]float32(nil), c.Grid.Levels...), int64(len(c.Grid.Levels)))
 	x = e.b.Op("Cast", []*ir.Value{x}, ir.AInt("to", int64(ir.Int32)))
@@ -248,11 +242,7 @@ func (e *emitter) times(x *ir.Value, scale []float32, c *quant.Codes) (*ir.Value
 		}
 		dims[0] = int64(len(scale))
 	}
-	t, err := ir.FromFloat32s(append([]float32(nil), scale...), dims...)
-	if err != nil {
-		return nil, err
-	}
-	s, err := e.g.AddInitializer(e.g.FreshName(e.b.Site+"_scale"), t)
+	s, err := e.scales(scale, dims)
 	if err != nil {
 		return nil, err
 	}

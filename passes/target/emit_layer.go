@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"mqatc/onnx/ir"
+	"mqatc/passes/quant"
 )
 
 // maxBias bounds integer biases: a quarter of int32 stays for the products.
@@ -93,7 +94,7 @@ func readInteger(n *ir.Node) (*integerLayer, error) {
 	if l.scales, err = constFloats(l.wScale); err != nil || len(l.scales) == 0 {
 		return nil, fmt.Errorf("%v: the scales of its weight must be constant", n)
 	}
-	if len(l.wScale.Init().Dims()) > 0 {
+	if len(constant(l.wScale).Init().Dims()) > 0 {
 		l.axis = int(w.Int("axis", 1))
 	}
 	return l, nil
@@ -106,11 +107,35 @@ func dequantizer(v *ir.Value) *ir.Node {
 	return v.Producer()
 }
 
+// constant is the initializer that v is, or that a Cast widens to v from 16 bits; nil where there is none.
+func constant(v *ir.Value) *ir.Value {
+	if v != nil && v.Init() != nil {
+		return v
+	}
+	c := producer(v, "Cast")
+	if c == nil || c.Int("to", 0) != int64(ir.Float32) || c.Input(0) == nil || c.Input(0).Init() == nil {
+		return nil
+	}
+	if d := c.Input(0).Init().DType(); d != ir.Float16 && d != ir.BFloat16 {
+		return nil
+	}
+	return c.Input(0)
+}
+
 func constFloats(v *ir.Value) ([]float32, error) {
-	if v == nil || v.Init() == nil {
+	c := constant(v)
+	if c == nil {
 		return nil, fmt.Errorf("no constant")
 	}
-	return v.Init().Float32s()
+	if c == v {
+		return v.Init().Float32s()
+	}
+	f, err := c.Init().Floats()
+	out := make([]float32, len(f))
+	for i, x := range f {
+		out[i] = float32(x)
+	}
+	return out, err
 }
 
 func name(v *ir.Value) string {
@@ -120,7 +145,7 @@ func name(v *ir.Value) string {
 	return v.Name()
 }
 
-// bias stores the bias of a layer as int32 at the scale of the accumulator, s_x*s_w. Where a channel's weights are so small beside
+// bias stores the bias of a layer as integers at the scale of the accumulator, s_x*s_w. Where a channel's weights are so small beside
 // its bias that the bias would not fit, the channel's scale is raised by a power of two and its codes are rounded anew.
 func (e *emitter) bias(n *ir.Node, l *integerLayer) error {
 	b, err := e.roundable(n, l)
@@ -128,6 +153,7 @@ func (e *emitter) bias(n *ir.Node, l *integerLayer) error {
 		return err
 	}
 	bv := e.biasOf(n)
+	narrow := e.t.Narrow && e.biases[n.Output(0).Name()].Narrow
 	scale := make([]float32, len(l.scales))
 	for c, s := range l.scales {
 		scale[c] = l.xScale * s
@@ -136,27 +162,26 @@ func (e *emitter) bias(n *ir.Node, l *integerLayer) error {
 	for c, x := range b {
 		s := scale[min(c, len(scale)-1)]
 		v := math.RoundToEven(float64(x / s)) // in float32, as the fake-quantized model rounds it
+		if narrow {
+			v = float64(quant.Narrowed(float32(v)))
+		}
 		if !(math.Abs(v) <= 2*maxBias-1) {
 			return fmt.Errorf("channel %d: %g at scale %g does not fit int32", c, x, s)
 		}
 		q[c] = int32(v)
-	}
-	t, err := ir.FromInt32s(q, int64(len(q)))
-	if err != nil {
-		return err
 	}
 	axis := -1
 	if l.axis >= 0 {
 		axis = 0
 	}
 	e.b.Before, e.b.Site = n, bv.Name()
-	iv, err := e.g.AddInitializer(e.g.FreshName(bv.Name()+"_int"), t)
+	iv, wide, err := e.integerBias(bv.Name(), q, narrow)
 	if err != nil {
 		return err
 	}
 	// The scale is a product in the graph, which the runtime folds: a vector of its own would be half of what a bias takes.
 	s := e.b.Op("Mul", []*ir.Value{l.wScale, l.xScaleValue})
-	out := e.dequantize(iv, s, axis)
+	out := e.dequantize(wide, s, axis)
 	if err := e.b.Err(); err != nil {
 		return err
 	}
@@ -181,8 +206,8 @@ func (e *emitter) bias(n *ir.Node, l *integerLayer) error {
 
 // biasOf is the float bias of a layer meant to run in integers, behind its rounding.
 func (e *emitter) biasOf(n *ir.Node) *ir.Value {
-	if name, ok := e.biases[n.Output(0).Name()]; ok {
-		return e.g.Value(name)
+	if b, ok := e.biases[n.Output(0).Name()]; ok {
+		return e.g.Value(b.Bias)
 	}
 	return n.Input(2)
 }
@@ -241,14 +266,18 @@ func (e *emitter) fitBias(n *ir.Node, l *integerLayer) error {
 	if err != nil {
 		return err
 	}
-	st, err := ir.FromFloat32s(scales, l.wScale.Init().Dims()...)
+	sv := constant(l.wScale)
+	st, err := ir.FromFloat32s(scales, sv.Init().Dims()...)
+	if sv != l.wScale {
+		st, err = packExactly(sv.Init().DType(), scales, sv.Init().Dims()...)
+	}
 	if err != nil {
 		return err
 	}
 	if err := e.g.SetInit(l.weight, t); err != nil {
 		return err
 	}
-	if err := e.g.SetInit(l.wScale, st); err != nil {
+	if err := e.g.SetInit(sv, st); err != nil {
 		return err
 	}
 	l.weightInts, l.scales = q, scales

@@ -10,13 +10,13 @@ import (
 	"mqatc/passes/weights"
 )
 
-// layers is a network with each kind of layer: plain, strided, grouped, depthwise, transposed and shared convolutions, Gemm both ways,
+// layers is a network with each kind of layer, of more and of fewer channels than quant.NarrowFrom: plain, strided, grouped, depthwise, transposed and shared convolutions, Gemm both ways,
 // MatMul, and the activation functions that matter to placement.
 func layers(t *testing.T, seed uint64) *ir.Model {
 	n := newNet(t, seed, 17)
 	x := n.input(1, 3, 16, 16)
-	a := n.op("Relu", []*ir.Value{n.conv(x, "stem", 16, 3, 3, ir.AInts("strides", 2, 2))})
-	b := n.op("LeakyRelu", []*ir.Value{n.conv(a, "grouped", 16, 4, 3, ir.AInt("group", 4))}, ir.AFloat("alpha", 0.1))
+	a := n.op("Relu", []*ir.Value{n.conv(x, "stem", 32, 3, 3, ir.AInts("strides", 2, 2))})
+	b := n.op("LeakyRelu", []*ir.Value{n.conv(a, "grouped", 16, 8, 3, ir.AInt("group", 4))}, ir.AFloat("alpha", 0.1))
 	c := n.op("Clip", []*ir.Value{n.conv(b, "depthwise", 16, 1, 3, ir.AInt("group", 16)), n.b.Float(0), n.b.Float(6)})
 	shared := n.random("shared.weight", 0.2, 16, 16, 3, 3)
 	pads := ir.AInts("pads", 1, 1, 1, 1)
@@ -26,14 +26,14 @@ func layers(t *testing.T, seed uint64) *ir.Model {
 	}
 	d = n.op("Add", []*ir.Value{d, c})
 	d = n.op("MaxPool", []*ir.Value{d}, ir.AInts("kernel_shape", 2, 2), ir.AInts("strides", 2, 2))
-	up := n.op("ConvTranspose", []*ir.Value{d, n.random("up.weight", 0.3, 16, 4, 2, 2), n.random("up.bias", 0.1, 8)}, ir.AInts("strides", 2, 2), ir.AInt("group", 2))
+	up := n.op("ConvTranspose", []*ir.Value{d, n.random("up.weight", 0.3, 16, 32, 2, 2), n.random("up.bias", 0.1, 64)}, ir.AInts("strides", 2, 2), ir.AInt("group", 2))
 	e := n.op("Concat", []*ir.Value{up, a}, ir.AInt("axis", 1))
-	head := n.conv(e, "head", 5, 24, 1)
+	head := n.conv(e, "head", 5, 96, 1)
 	n.output(n.op("Sigmoid", []*ir.Value{head}), "map")
-	f := n.op("GlobalAveragePool", []*ir.Value{n.op("HardSwish", []*ir.Value{n.conv(e, "tail", 12, 24, 3)})})
-	f = n.op("Reshape", []*ir.Value{f, n.b.Int64s(1, 12)})
-	f = n.op("Relu", []*ir.Value{n.op("Gemm", []*ir.Value{f, n.random("fc1.weight", 0.3, 20, 12), n.random("fc1.bias", 0.1, 20)}, ir.AInt("transB", 1))})
-	f = n.op("Gemm", []*ir.Value{f, n.random("fc2.weight", 0.3, 20, 10), n.random("fc2.bias", 0.1, 10)})
+	f := n.op("GlobalAveragePool", []*ir.Value{n.op("HardSwish", []*ir.Value{n.conv(e, "tail", 40, 96, 3)})})
+	f = n.op("Reshape", []*ir.Value{f, n.b.Int64s(1, 40)})
+	f = n.op("Relu", []*ir.Value{n.op("Gemm", []*ir.Value{f, n.random("fc1.weight", 0.3, 48, 40), n.random("fc1.bias", 0.1, 48)}, ir.AInt("transB", 1))})
+	f = n.op("Gemm", []*ir.Value{f, n.random("fc2.weight", 0.3, 48, 10), n.random("fc2.bias", 0.1, 10)})
 	f = n.op("MatMul", []*ir.Value{f, n.random("proj.weight", 0.3, 10, 7)})
 	n.output(n.op("Add", []*ir.Value{f, n.random("proj.bias", 0.1, 7)}), "vector")
 	return n.m
@@ -70,7 +70,11 @@ func predicted(t *testing.T, tg Target, m *ir.Model, c *compiled) int64 {
 		if ins, ok := by[p.Value.Name()]; ok {
 			w = Weight{Dims: w.Dims, Bits: ins.Bits, Axis: ins.Axis, Quantizer: ins.Quantizer, Integer: integer[ins.Name]}
 			if b := p.Nodes[0].Input(2); b != nil {
-				w.Biases = b.Init().Len()
+				f, err := b.Init().Float32s()
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.Biases, w.Half = int64(len(f)), quant.FitsHalf(f)
 			}
 		} else if p.Kind == weights.Bias && p.Nodes[0].Input(2) == p.Value {
 			continue // counted with its weight

@@ -18,7 +18,7 @@ import (
 var onnxruntime = Target{
 	Name: "onnxruntime", Doc: "stock onnxruntime on a CPU: uint8 activations, integer convolutions",
 	Activation: ir.Uint8, Layers: []string{"Conv"}, Outputs: true, Exact: true, Fused: clipsAtZero, Widen: true, IntegerBias: true, Pairs: true,
-	Fold: []string{"Conv", "ConvTranspose", "Gemm", "MatMul"},
+	Narrow: true, Fold: []string{"Conv", "ConvTranspose", "Gemm", "MatMul"},
 }
 
 // clipsAtZero reports a Relu, or a Clip to zero and above: an unsigned quantizer with zero point 0 clips there by itself. A Clip with

@@ -1,6 +1,8 @@
 package target
 
 import (
+	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -8,22 +10,22 @@ import (
 	"mqatc/passes/quant"
 )
 
-// chain is conv0 (quantized) -> conv1 (stays float, reads the same value) and conv2 (quantized) -> conv3.
-func chain(t *testing.T) *ir.Model {
+// chain is conv0 (quantized) -> conv1 (stays float, reads the same value) and conv2 (quantized) -> conv3, with k channels.
+func chain(t *testing.T, k int64) *ir.Model {
 	n := newNet(t, 31, 17)
 	x := n.input(1, 4, 12, 12)
-	a := n.op("Relu", []*ir.Value{n.conv(x, "conv0", 8, 4, 3)})
-	b := n.conv(a, "conv1", 8, 8, 3)
-	c := n.op("Relu", []*ir.Value{n.conv(a, "conv2", 8, 8, 3)})
+	a := n.op("Relu", []*ir.Value{n.conv(x, "conv0", k, 4, 3)})
+	b := n.conv(a, "conv1", k, k, 3)
+	c := n.op("Relu", []*ir.Value{n.conv(a, "conv2", k, k, 3)})
 	d := n.op("Add", []*ir.Value{b, c})
-	n.output(n.conv(d, "conv3", 3, 8, 1), "y")
+	n.output(n.conv(d, "conv3", 3, k, 1), "y")
 	return n.m
 }
 
 // onnxruntime quantizes the float weights of a convolution between quantizers by itself: such a one must read float values.
 func TestFloatLayersReadFloatValues(t *testing.T) {
 	run := newRunner(t)
-	m := chain(t)
+	m := chain(t, 8)
 	tg, _ := Find("onnxruntime")
 	spec, on, plan := allWeights(m, 8, "ptq")
 	delete(spec, "conv1.weight")
@@ -62,7 +64,7 @@ func TestFloatLayersReadFloatValues(t *testing.T) {
 
 // The last layer keeps a float output, and its input is quantized.
 func TestPlacementLeavesOutputsFloat(t *testing.T) {
-	m := chain(t)
+	m := chain(t, 8)
 	tg, _ := Find("onnxruntime")
 	_, on, _ := allWeights(m, 8, "ptq")
 	pl, err := tg.Place(m, on)
@@ -121,19 +123,25 @@ func TestAccumulatorsThatWrap(t *testing.T) {
 	}
 }
 
-// A bias that dwarfs its channel's weights must fit all the same.
+// A bias that dwarfs its channel's weights must fit all the same, and take nothing from the others.
 func TestBiasesFitInt32(t *testing.T) {
+	for _, k := range []int64{8, 40} {
+		t.Run(fmt.Sprint(k), func(t *testing.T) { biasesFit(t, k) })
+	}
+}
+
+func biasesFit(t *testing.T, k int64) {
 	run := newRunner(t)
-	m := chain(t)
+	m := chain(t, k)
 	w, err := m.Graph.Value("conv2.weight").Init().Float32s()
 	if err != nil {
 		t.Fatal(err)
 	}
 	small := append([]float32(nil), w...)
-	for i := range small[:8*9] {
+	for i := range small[:k*9] {
 		small[i] *= 1e-12
 	}
-	wt, _ := ir.FromFloat32s(small, 8, 8, 3, 3)
+	wt, _ := ir.FromFloat32s(small, k, k, 3, 3)
 	if err := m.Graph.SetInit(m.Graph.Value("conv2.weight"), wt); err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +155,20 @@ func TestBiasesFitInt32(t *testing.T) {
 	}
 	if _, err := tg.CheckAccumulators(loaded); err != nil {
 		t.Error(err)
+	}
+	want, err := m.Graph.Value("conv2.bias").Init().Float32s()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := readInteger(loaded.Graph.Value("conv2.weight").Uses()[0].Node.Output(0).Uses()[0].Node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for c, b := range emittedBias(t, loaded, "conv2.bias") {
+		step := float64(l.xScale) * float64(l.scales[c])
+		if d := math.Abs(float64(b - want[c])); d > math.Abs(float64(want[c]))/4096+step {
+			t.Errorf("channel %d: bias %g became %g", c, want[c], b)
+		}
 	}
 }
 

@@ -189,8 +189,7 @@ func compile(t testing.TB, tg Target, m *ir.Model, spec map[string]quant.WeightS
 	t.Helper()
 	c := &compiled{}
 	for name, ws := range spec {
-		ws.Pairs = tg.Paired()
-		spec[name] = ws
+		spec[name] = tg.WeightSpec(ws.Bits, ws.Quantizer, ws.PerTensor)
 	}
 	var err error
 	if c.pl, err = tg.Place(m, on); err != nil {
@@ -203,7 +202,7 @@ func compile(t testing.TB, tg Target, m *ir.Model, spec map[string]quant.WeightS
 	if c.fake, err = m.Clone(); err != nil {
 		t.Fatal(err)
 	}
-	if c.report, err = quant.Insert(c.fake, quant.Spec{Weights: spec, Activations: c.pl, Ranges: ranges}); err != nil {
+	if c.report, err = quant.Insert(c.fake, quant.Spec{Weights: spec, Activations: c.pl, Ranges: ranges, Narrow: tg.Narrow}); err != nil {
 		t.Fatal(err)
 	}
 	freeze(t, c)

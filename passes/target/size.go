@@ -16,12 +16,13 @@ type Weight struct {
 	Axis      int    // of the scales; -1 for one scale
 	Quantizer string // empty means a uniform grid
 	Biases    int64  // elements of the bias; 0 for none
-	// Integer says that the layer is placed to run in integers. Its biases are int32 then, their scale the product of others.
+	// Integer says that the layer is placed to run in integers. Its biases are integers then, their scale the product of others.
 	Integer bool
+	Half    bool // the bias fits float16: see quant.FitsHalf
 }
 
-// PayloadBytes is what Emit writes for w: codes in their container, scales, and the bias in float32 or int32; not the levels of a codebook, which all its weights of one width share (4 bytes each). An error when the width is not one of
-// the quantizer's.
+// PayloadBytes is what Emit writes for w: codes in their container, scales, and the bias; not the levels of a codebook, which all its
+// weights of one width share (4 bytes each). An error when the width is not one of the quantizer's.
 func (t Target) PayloadBytes(w Weight) (int64, error) {
 	n, err := ir.NumElements(w.Dims)
 	if err != nil {
@@ -61,7 +62,7 @@ func (t Target) PayloadBytes(w Weight) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return codes + 4*(channels+w.Biases), nil
+	return codes + t.scaleBytes(channels, w.Axis) + t.BiasBytes(w.Biases, w.Integer || w.Half), nil
 }
 
 // Payload is the number of bytes of m's trained tensors and of all that stands for them: weights, biases and normalization
@@ -125,7 +126,8 @@ func scalesActivation(v *ir.Value) bool {
 	return false
 }
 
-// constants gathers the constants that v is computed from, except int64 ones, which are shapes and axes, and scales of activations.
+// constants gathers the constants that v is computed from, except int64 ones, which are shapes and axes, scales of activations, and
+// biasFactor.
 func constants(v *ir.Value, into map[*ir.Value]bool) {
 	if v == nil {
 		return
@@ -136,9 +138,15 @@ func constants(v *ir.Value, into map[*ir.Value]bool) {
 		}
 		return
 	}
-	if p := v.Producer(); p != nil {
-		for _, x := range p.Inputs() {
-			constants(x, into)
-		}
+	p := v.Producer()
+	if p == nil {
+		return
+	}
+	if m := producer(p.Input(0), "Mul"); m != nil && p.Is("Cast") && p.Int("to", 0) == int64(ir.Int32) {
+		constants(m.Input(0), into)
+		return
+	}
+	for _, x := range p.Inputs() {
+		constants(x, into)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"mqatc/passes/weights"
 )
 
-// Stored is a trained tensor as an emitted model holds it: element i is worth (code - 0) * Scales[channel], or
-// Codebook[code] * Scales[channel], or the float itself where there are no scales.
+// Stored is a trained tensor as an emitted model holds it: element i is worth x * Scales[channel], x being the code, Codebook[code], or
+// for the bias of an integer layer a float; or it is the float itself where there are no scales.
 type Stored struct {
 	Name     string
 	Dims     []int64
@@ -33,6 +33,12 @@ func StoredTensors(m *ir.Model) ([]Stored, error) {
 	for _, p := range weights.Find(c.Graph) {
 		float[p.Value] = true
 	}
+	biases := map[*ir.Value]*ir.Node{}
+	for n := c.Graph.First(); n != nil; n = n.Next() {
+		if v, _, err := storedBias(n); n.Is("DequantizeLinear") && err == nil && v.Init().DType() == ir.Float16 {
+			biases[v] = n
+		}
+	}
 	var out []Stored
 	for _, v := range c.Graph.Initializers() {
 		if v.Init() == nil {
@@ -40,7 +46,12 @@ func StoredTensors(m *ir.Model) ([]Stored, error) {
 		}
 		s := Stored{Name: v.Name(), Dims: v.Init().Dims(), Type: v.Init().DType(), Axis: -1}
 		ok := float[v]
-		if !ok {
+		if d := biases[v]; d != nil {
+			if err := s.bias(d); err != nil {
+				return nil, fmt.Errorf("bias %q: %w", s.Name, err)
+			}
+			ok = true
+		} else if !ok && !s.Type.IsFloat() {
 			for _, u := range v.Uses() {
 				if u.Index == 0 && s.read(u.Node) {
 					ok = true
@@ -53,6 +64,25 @@ func StoredTensors(m *ir.Model) ([]Stored, error) {
 		}
 	}
 	return out, nil
+}
+
+// bias reads the scales of the bias behind d.
+func (s *Stored) bias(d *ir.Node) error {
+	_, factor, err := storedBias(d)
+	if err != nil {
+		return err
+	}
+	scale, dims, err := scaleOf(d.Input(1))
+	if err != nil {
+		return err
+	}
+	for _, x := range scale {
+		s.Scales = append(s.Scales, x*factor)
+	}
+	if len(dims) > 0 {
+		s.Axis = 0
+	}
+	return nil
 }
 
 // read follows the codes from n, which reads them, to their scales.
@@ -80,7 +110,7 @@ func (s *Stored) read(n *ir.Node) bool {
 				s.Axis = 0
 			}
 		}
-	case n.Is("Mul") && s.Type != ir.Float32:
+	case n.Is("Mul"):
 		for i, d := range dims {
 			if d > 1 || i == 0 && len(scale) == 1 {
 				s.Axis = len(s.Dims) - len(dims) + i
@@ -96,7 +126,7 @@ func (s *Stored) read(n *ir.Node) bool {
 // scaleOf is a constant scale, or the product of a weight's and an activation's.
 func scaleOf(v *ir.Value) ([]float32, []int64, error) {
 	if f, err := constFloats(v); err == nil {
-		return f, v.Init().Dims(), nil
+		return f, constant(v).Init().Dims(), nil
 	}
 	if v == nil || v.Producer() == nil || !v.Producer().Is("Mul") {
 		return nil, nil, fmt.Errorf("no constant scale")
@@ -113,7 +143,7 @@ func scaleOf(v *ir.Value) ([]float32, []int64, error) {
 	for i := range w {
 		out[i] = w[i] * x[0]
 	}
-	return out, v.Producer().Input(0).Init().Dims(), nil
+	return out, constant(v.Producer().Input(0)).Init().Dims(), nil
 }
 
 // External says which initializers of an emitted model go to the file of weights: the packed ones, and float tensors of a kilobyte

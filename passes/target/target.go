@@ -41,7 +41,10 @@ type Target struct {
 	// Fold says that codes which only these operators read, in float, are written as Mul(Cast(codes), scale) instead of
 	// DequantizeLinear.
 	Fold []string
-	// IntegerBias says that layers that run in integers get int32 biases at the accumulator's scale.
+	// Narrow says that vectors of quant.NarrowFrom elements and more are stored in 16 bits, behind a Cast that the runtime folds: scales
+	// of weights as bfloat16, biases of quantized layers as float16.
+	Narrow bool
+	// IntegerBias says that layers that run in integers get biases in units of the accumulator's scale.
 	IntegerBias bool
 	// leave names values that are not quantized: see Leaving.
 	leave map[string]bool

@@ -5,5 +5,5 @@ package target
 // PP-OCRv4 (onnxruntime 1.30, one thread).
 var weightOnly = Target{
 	Name: "weights", Doc: "weights only: packed storage, float arithmetic",
-	Fold: []string{"Conv", "ConvTranspose", "Gemm", "MatMul"},
+	Narrow: true, Fold: []string{"Conv", "ConvTranspose", "Gemm", "MatMul"},
 }

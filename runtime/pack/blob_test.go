@@ -117,14 +117,14 @@ func TestBesideModel(t *testing.T) {
 		t.Error("there is a tensor d")
 	}
 	for what, change := range map[string]func(t []Tensor){
-		"is not in the file":         func(t []Tensor) { t[0].Name = "x" },
-		"takes 1 bytes, not 2":       func(t []Tensor) { t[0].Shape, t[0].Scales = []int64{1, 3}, []float32{1, 1, 1} },
-		"codes need 8 bits, not 7":   func(t []Tensor) { t[2].Bits = 7 },
-		"codes need 3 bits, not 2":   func(t []Tensor) { t[1].Bits = 2 },
-		"stands twice":               func(t []Tensor) { t[1] = t[2] },
-		"scale or level 0 is +Inf":   func(t []Tensor) { t[2].Scales = []float32{third * 1e38 * 1e10} },
-		"2 scales for shape [2 3]":   func(t []Tensor) { t[0].Scales = t[0].Scales[:2] },
-		"float32 elements have no s": func(t []Tensor) { t[3].Scales = []float32{1} },
+		"is not in the file":            func(t []Tensor) { t[0].Name = "x" },
+		"takes 1 bytes, not 2":          func(t []Tensor) { t[0].Shape, t[0].Scales = []int64{1, 3}, []float32{1, 1, 1} },
+		"codes need 8 bits, not 7":      func(t []Tensor) { t[2].Bits = 7 },
+		"codes need 3 bits, not 2":      func(t []Tensor) { t[1].Bits = 2 },
+		"stands twice":                  func(t []Tensor) { t[1] = t[2] },
+		"scale or level 0 is +Inf":      func(t []Tensor) { t[2].Scales = []float32{third * 1e38 * 1e10} },
+		"2 scales for shape [2 3]":      func(t []Tensor) { t[0].Scales = t[0].Scales[:2] },
+		"float32 elements have neither": func(t []Tensor) { t[3].ZeroPoints = []int32{1} },
 	} {
 		bad := slices.Clone(tensors)
 		change(bad)

@@ -52,6 +52,16 @@ func draw(t *rapid.T, l layout, name string) sample {
 			}
 		}
 		s.Bytes = int64(len(s.raw))
+		if l.width == 16 && rapid.Bool().Draw(t, "scaled") {
+			s.Scales = []float32{0.5}
+			if rank > 0 {
+				s.Axis = rapid.IntRange(0, rank-1).Draw(t, "axis")
+				s.Scales = nil
+				for range s.Shape[s.Axis] {
+					s.Scales = append(s.Scales, rapid.Float32Range(1e-3, 1).Draw(t, "scale"))
+				}
+			}
+		}
 		return s
 	}
 	lo, hi := math.MinInt32, math.MaxInt32
@@ -117,9 +127,6 @@ func draw(t *rapid.T, l layout, name string) sample {
 // value is what element i is worth, by the definition in FORMAT.md.
 func (s sample) value(i int) float32 {
 	l, _ := s.Packing.layout()
-	if l.kind.float() {
-		return l.floats(s.raw[i*l.width/8:], 1)[0]
-	}
 	c := 0
 	if s.Axis >= 0 {
 		// The index along axis, counted from the last dimension.
@@ -129,7 +136,12 @@ func (s sample) value(i int) float32 {
 			rest /= int(s.Shape[k])
 		}
 	}
-	v := float32(s.codes[i])
+	v := float32(0)
+	if l.kind.float() {
+		v = l.floats(s.raw[i*l.width/8:], 1)[0]
+	} else {
+		v = float32(s.codes[i])
+	}
 	if len(s.ZeroPoints) > 0 {
 		v = float32(int64(s.codes[i]) - int64(s.ZeroPoints[c]))
 	}

@@ -14,8 +14,8 @@ const (
 	maxRank = 64
 )
 
-// Tensor says where a tensor lies and what its elements are worth: (code - zero point) * scale of the element's channel, or
-// Codebook[code] * scale. Offset, Bytes and CRC32C are filled in by Describe.
+// Tensor says where a tensor lies and what its elements are worth: (code - zero point) * scale of the element's channel,
+// Codebook[code] * scale, or float * scale. Offset, Bytes and CRC32C are filled in by Describe.
 type Tensor struct {
 	Name       string    `json:"name"`   // unique; that of the initializer in model.onnx
 	Module     string    `json:"module"` // "" for none
@@ -25,7 +25,7 @@ type Tensor struct {
 	Bits       int       `json:"bits"` // planned width; at most what an element takes
 	Packing    Packing   `json:"packing"`
 	Axis       int       `json:"axis"`               // of the channels; -1 for one scale or none
-	Scales     []float32 `json:"scales"`             // one per channel; one, or none where codes are values
+	Scales     []float32 `json:"scales"`             // one per channel; one, or none where codes or floats are values
 	ZeroPoints []int32   `json:"zero_points"`        // none, or as many as scales
 	Codebook   []float32 `json:"codebook,omitempty"` // value of each code of an unsigned packing; none for uniform grids
 	CRC32C     Checksum  `json:"crc32c"`
@@ -130,8 +130,8 @@ func (t *Tensor) checkScales(l layout) error {
 	if t.Axis < -1 || t.Axis >= len(t.Shape) {
 		return fmt.Errorf("axis %d of shape %v", t.Axis, t.Shape)
 	}
-	if l.kind.float() && (t.Axis != -1 || len(t.Scales)+len(t.ZeroPoints)+len(t.Codebook) > 0) {
-		return fmt.Errorf("%s elements have no scales", l.name)
+	if l.kind.float() && len(t.ZeroPoints)+len(t.Codebook) > 0 {
+		return fmt.Errorf("%s elements have neither zero points nor levels", l.name)
 	}
 	if t.Axis >= 0 && int64(len(t.Scales)) != t.Shape[t.Axis] || t.Axis < 0 && len(t.Scales) > 1 {
 		return fmt.Errorf("%d scales for shape %v along axis %d", len(t.Scales), t.Shape, t.Axis)
@@ -186,26 +186,23 @@ func (t *Tensor) floats(raw []byte) ([]float32, error) {
 	if err != nil {
 		return nil, t.fail(err)
 	}
+	channel := t.channels()
 	if l.kind.float() {
-		return l.floats(raw, int(t.Len())), nil
+		out := l.floats(raw, int(t.Len()))
+		for i := range out {
+			if len(t.Scales) > 0 {
+				out[i] *= t.Scales[channel(i)]
+			}
+		}
+		return out, nil
 	}
 	q, err := t.codes(raw)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]float32, len(q))
-	channels, inner := 1, 1
-	if t.Axis >= 0 && len(q) > 0 {
-		channels = int(t.Shape[t.Axis])
-		for _, d := range t.Shape[t.Axis+1:] {
-			inner *= int(d)
-		}
-	}
 	for i, x := range q {
-		c := i / inner % channels
-		if t.Axis < 0 {
-			c = 0
-		}
+		c := channel(i)
 		v := float32(x)
 		switch {
 		case len(t.Codebook) > 0:
@@ -219,4 +216,16 @@ func (t *Tensor) floats(raw []byte) ([]float32, error) {
 		out[i] = v
 	}
 	return out, nil
+}
+
+// channels gives the channel of an element.
+func (t *Tensor) channels() func(i int) int {
+	if t.Axis < 0 || t.Len() == 0 {
+		return func(int) int { return 0 }
+	}
+	inner, n := 1, int(t.Shape[t.Axis])
+	for _, d := range t.Shape[t.Axis+1:] {
+		inner *= int(d)
+	}
+	return func(i int) int { return i / inner % n }
 }

@@ -14,8 +14,8 @@ enum mqatc_packing {
 };
 
 /* A tensor of a file of weights. Element i belongs to channel c = i / (product of the sizes behind axis) % shape[axis], or to 0
-   where axis is -1, and is worth (code - zero_points[c]) * scales[c], or codebook[code] * scales[c]. What has no entries is
-   left out of that. */
+   where axis is -1, and is worth (code - zero_points[c]) * scales[c], codebook[code] * scales[c], or float * scales[c]. What has no
+   entries is left out of that. */
 typedef struct mqatc_tensor {
   const char *name;   /* UTF-8 */
   const char *module; /* UTF-8; "" for none */

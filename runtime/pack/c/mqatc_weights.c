@@ -72,6 +72,7 @@ mqatc_status mqatc_check(const mqatc_tensor *t, uint64_t size) {
   if (t->axis < 0 ? t->num_scales > 1 : (int64_t)t->num_scales != t->shape[t->axis]) return MQATC_BAD_TENSOR;
   if (t->num_zero_points > 0 && t->num_zero_points != (t->num_scales > 0 ? t->num_scales : 1)) return MQATC_BAD_TENSOR;
   if (t->num_codebook > 0 && t->packing != MQATC_UINT) return MQATC_BAD_TENSOR;
+  if (is_float(t) && t->num_zero_points > 0) return MQATC_BAD_TENSOR;
   if ((t->num_scales > 0 && !t->scales) || (t->num_zero_points > 0 && !t->zero_points) || (t->num_codebook > 0 && !t->codebook))
     return MQATC_BAD_TENSOR;
   return MQATC_OK;
@@ -212,14 +213,17 @@ mqatc_status mqatc_unpack_float(const mqatc_tensor *t, const void *file, uint64_
   uint64_t i, inner = 1, channels = 1;
   uint32_t k;
   if (st != MQATC_OK) return st;
-  if (is_float(t)) {
-    const uint8_t *p = (const uint8_t *)file + t->offset;
-    for (i = 0; i < n; i++) out[i] = read_float(t, p + i * (t->width / 8));
-    return MQATC_OK;
-  }
   if (t->axis >= 0 && n > 0) {
     channels = (uint64_t)t->shape[t->axis];
     for (k = (uint32_t)t->axis + 1; k < t->rank; k++) inner *= (uint64_t)t->shape[k];
+  }
+  if (is_float(t)) {
+    const uint8_t *p = (const uint8_t *)file + t->offset;
+    for (i = 0; i < n; i++) {
+      float v = read_float(t, p + i * (t->width / 8));
+      out[i] = t->num_scales > 0 ? v * t->scales[t->axis < 0 ? 0 : i / inner % channels] : v;
+    }
+    return MQATC_OK;
   }
   stream_open(&s, t, file);
   for (i = 0; i < n; i++) {
