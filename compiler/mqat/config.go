@@ -3,6 +3,8 @@ package mqat
 import (
 	"fmt"
 	"slices"
+
+	"mqatc/compiler/plan"
 )
 
 // Config says how a network is quantized; the zero value of a field means the default in brackets.
@@ -27,8 +29,10 @@ type Config struct {
 	Probes      int     // Hessian probes at most [32]
 	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
 	Sensitivity string  // "" measures the Hessian, "weights" takes lambda = 1
-	Seed        uint64
-	Threads     int
+	// Given are sensitivities of the float network that were measured before, instead of Sensitivity. May be nil.
+	Given   *plan.SensitivityFile
+	Seed    uint64
+	Threads int
 }
 
 // Methods that Config knows.
