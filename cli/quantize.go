@@ -321,9 +321,9 @@ func quantizeFailed(err error) error {
 func printResult(c *cli.Context, out string, res *mqat.Result) error {
 	r := res.Report
 	w := table(c.App.Writer)
-	less := ""
+	less, digits := "", "%.4f"
 	if r.LowerIsBetter {
-		less = " (less is better)"
+		less, digits = " (less is better)", "%.4g"
 	}
 	fmt.Fprintf(w, "method\t%s%s\tweights\ton disk\tsmaller\tbits\tflow\n", r.Metric, less)
 	for _, m := range r.Methods {
@@ -331,7 +331,7 @@ func printResult(c *cli.Context, out string, res *mqat.Result) error {
 		if m.Disk > 0 {
 			disk = fmt.Sprint(m.Disk)
 		}
-		fmt.Fprintf(w, "%s\t%.4f\t%d\t%s\t%.2f\t%s\t%s\n", m.Name, m.Metric, m.Bytes, disk, m.Achieved, bitsText(m.Bits), strings.Join(m.Flow, " > "))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%.2f\t%s\t%s\n", m.Name, fmt.Sprintf(digits, m.Metric), m.Bytes, disk, m.Achieved, bitsText(m.Bits), strings.Join(m.Flow, " > "))
 	}
 	if err := w.Flush(); err != nil {
 		return err
