@@ -136,8 +136,8 @@ func demoRuns(c *cli.Context, job mqat.Job, out string, p *progress) ([]report.M
 		return nil, err
 	}
 	rows := []report.Method{
-		{Name: "float", Metric: ft.Before.Main, Bytes: job.PayloadBefore, Disk: job.SourceBytes, Achieved: 1},
-		{Name: "float, trained on", Metric: ft.After.Main, Bytes: job.PayloadBefore, Disk: job.SourceBytes, Achieved: 1, Epochs: ft.Epochs},
+		{Name: "float", Metric: ft.Before.Value(), Bytes: job.PayloadBefore, Disk: job.SourceBytes, Achieved: 1},
+		{Name: "float, trained on", Metric: ft.After.Value(), Bytes: job.PayloadBefore, Disk: job.SourceBytes, Achieved: 1, Epochs: ft.Epochs},
 	}
 	run := func(name, folder string, change func(*mqat.Config)) (*mqat.Result, error) {
 		p.Line("\n%s", name)

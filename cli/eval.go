@@ -49,7 +49,7 @@ func evaluate(c *cli.Context, path string) error {
 		}
 	}
 	data := c.String("data")
-	prob, err := openProblemOn(c, float, spec, data, data)
+	prob, err := openProblemOn(c, float, problem.Options{Task: spec}, data, data)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func printScore(c *cli.Context, s *scoreResult) error {
 		}
 		fmt.Fprintf(w, "mean\t%.6f\t%.4f\n", d.Cosine, d.RelativeError)
 	default:
-		fmt.Fprintf(w, "%s\t%.4f\n", s.Name, s.Main)
+		fmt.Fprintf(w, "%s\t%.4f\n", s.Name, s.Value())
 	}
 	return w.Flush()
 }

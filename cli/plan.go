@@ -58,9 +58,10 @@ func makePlan(c *cli.Context, path string) error {
 		return usageError(err)
 	}
 	s := plan.Sensitivity{}
+	var given *plan.SensitivityFile
 	if from := c.String("sensitivity"); from != plan.Weights {
-		if s, _, err = plan.ReadSensitivity(from); err != nil {
-			return withHint(err, "mqatc sensitivity MODEL --data DIR -o FILE writes such a file")
+		if s, given, err = plan.ReadSensitivity(from); err != nil {
+			return withHint(err, sensitivityHint)
 		}
 	}
 	o, err := frontOptions(c)
@@ -74,6 +75,9 @@ func makePlan(c *cli.Context, path string) error {
 	defer f.Close()
 	if f.Stopped {
 		return nil
+	}
+	if err := checkSensitivity(given, f); err != nil {
+		return withHint(fmt.Errorf("plan: %s: %w", c.String("sensitivity"), err), sensitivityHint)
 	}
 	in := planInput(f, tgt)
 	in.Quantizer, in.PerTensor = c.String("quantizer"), c.Bool("per-tensor")

@@ -44,8 +44,9 @@ func methodFlags() []cli.Flag {
 		&cli.Float64Flag{Name: "lr", Usage: "learning rate; 0 takes the optimizer's default"},
 		&cli.StringFlag{Name: "optimizer", Value: "adam", Usage: "adam (rates relative to the size of each tensor), adamw, sgd or nesterov"},
 		&cli.IntFlag{Name: "probes", Value: 32, Usage: "Hessian probes at most"},
-		&cli.StringFlag{Name: "sensitivity", Usage: "weights takes every layer as equally sensitive instead of measuring the Hessian"},
-		&cli.StringFlag{Name: "loss", Usage: "distill or wdr; by default the task's"},
+		&cli.StringFlag{Name: "sensitivity", Usage: "FILE that sensitivity -o wrote, or weights, which takes every layer as equally sensitive; by default the Hessian is measured", TakesFile: true},
+		lossFlag,
+		&cli.StringFlag{Name: "metric", Usage: "what decides on held-out data: cosine, relative-error or loss; for poses ad_0.1d, add_0.1d, add_0.5d, adi_0.1d or adi_0.5d. By default the first"},
 		&cli.StringFlag{Name: "target", Value: "onnxruntime", Usage: "onnxruntime, tensorrt or weights"},
 		modulesFlag, headsFlag, seedFlag,
 	}
@@ -108,8 +109,10 @@ func quantizeConfig(c *cli.Context) (mqat.Config, error) {
 	if cfg.Assign, err = parseAssign(c.StringSlice("assign")); err != nil {
 		return cfg, err
 	}
-	if s := cfg.Sensitivity; s != "" && s != "weights" {
-		return cfg, usagef("--sensitivity %q: weights, or leave it out to measure the Hessian", s)
+	if s := cfg.Sensitivity; s != "" && s != plan.Weights {
+		if _, cfg.Given, err = plan.ReadSensitivity(s); err != nil {
+			return cfg, withHint(fmt.Errorf("quantize: %w", err), sensitivityHint)
+		}
 	}
 	return cfg, nil
 }
@@ -166,7 +169,8 @@ func identity(c *cli.Context, sha string) rundir.Identity {
 		name := f.Names()[0]
 		id[name] = fmt.Sprint(c.Value(name))
 	}
-	for _, f := range []string{"modules", "task"} {
+	id["loss"] = lossID(c)
+	for _, f := range []string{"modules", "task", "sensitivity"} {
 		if file := c.String(f); file != "" {
 			if sum, err := fileSHA256(file); err == nil {
 				id[f] = sum
@@ -237,13 +241,17 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	if err != nil {
 		return err
 	}
-	if l := c.String("loss"); l != "" {
-		spec.Loss = l
-		if err := spec.Check(); err != nil {
-			return usageError(err)
-		}
+	name, err := chooseLoss(c, &spec)
+	if err != nil {
+		return err
 	}
-	prob, err := openProblem(c, f.Model, spec)
+	if err := problem.CheckMetric(spec, c.String("metric")); err != nil {
+		return usagef("--metric: %w", err)
+	}
+	if err := checkSensitivity(cfg.Given, f); err != nil {
+		return withHint(fmt.Errorf("quantize: %s: %w", c.String("sensitivity"), err), sensitivityHint)
+	}
+	prob, err := openProblem(c, f.Model, problem.Options{Task: spec, Loss: name, Metric: c.String("metric")})
 	if err != nil {
 		return err
 	}
@@ -325,13 +333,17 @@ func quantizeFailed(err error) error {
 func printResult(c *cli.Context, out string, res *mqat.Result) error {
 	r := res.Report
 	w := table(c.App.Writer)
-	fmt.Fprintf(w, "method\t%s\tweights\ton disk\tsmaller\tbits\tflow\n", r.Metric)
+	less, digits := "", "%.4f"
+	if r.LowerIsBetter {
+		less, digits = " (less is better)", "%.4g"
+	}
+	fmt.Fprintf(w, "method\t%s%s\tweights\ton disk\tsmaller\tbits\tflow\n", r.Metric, less)
 	for _, m := range r.Methods {
 		disk := ""
 		if m.Disk > 0 {
 			disk = fmt.Sprint(m.Disk)
 		}
-		fmt.Fprintf(w, "%s\t%.4f\t%d\t%s\t%.2f\t%s\t%s\n", m.Name, m.Metric, m.Bytes, disk, m.Achieved, bitsText(m.Bits), strings.Join(m.Flow, " > "))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%.2f\t%s\t%s\n", m.Name, fmt.Sprintf(digits, m.Metric), m.Bytes, disk, m.Achieved, bitsText(m.Bits), strings.Join(m.Flow, " > "))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,6 +13,7 @@ import (
 	"mqatc/passes/step"
 	"mqatc/runtime/task"
 	"mqatc/runtime/task/distill"
+	"mqatc/runtime/task/loss"
 	"mqatc/runtime/task/prep"
 	"mqatc/runtime/task/wdr"
 )
@@ -23,7 +23,7 @@ func stepCommand() *cli.Command {
 		Name: "step", Usage: "write a network's training step as an ONNX graph: forward, loss, backward, optimizer", ArgsUsage: "MODEL",
 		Description: "Inputs of the graph are the model's, the loss's targets, lr, each trained tensor W and its states W.S; outputs are loss, W.new and W.S.new.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "loss", Usage: "distill, wdr or FILE.onnx; by default the task's"},
+			lossFlag,
 			&cli.StringFlag{Name: "o", Usage: "file to write", Required: true, TakesFile: true},
 			&cli.Int64Flag{Name: "batch", Usage: "images in a step; 0 takes the model's, or 1"},
 			&cli.BoolFlag{Name: "emit-grads", Usage: "add the gradients W.grad to the outputs"},
@@ -58,17 +58,12 @@ func writeStep(c *cli.Context, path string) error {
 	}
 	defer f.Close()
 	m := f.Model
-	loss, err := stepLoss(c, m)
+	graph, err := stepLoss(c, m)
 	if err != nil {
 		return err
 	}
-	if v := loss.Opset(""); v > m.Opset("") {
-		if err := format.Upgrade(m, int(v)); err != nil {
-			return fmt.Errorf("step: the loss has opset %d: %w", v, err)
-		}
-	}
 	s, err := step.Build(m, step.Options{
-		Loss: loss, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"),
+		Loss: graph, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"),
 		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
 			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm"))},
 	})
@@ -110,45 +105,48 @@ func stepModel(c *cli.Context, path string, batch int64) (*frontend.Front, error
 
 // stepLoss is the loss of --loss or of the task.
 func stepLoss(c *cli.Context, m *ir.Model) (*ir.Model, error) {
-	name := c.String("loss")
 	t, err := stepTask(c, m)
 	if err != nil {
 		return nil, err
 	}
-	if name == "" {
-		name = t.Loss
+	name, err := chooseLoss(c, &t)
+	if err != nil {
+		return nil, err
 	}
+	var l *loss.Loss
 	switch {
-	case name == task.LossDistill:
+	case loss.IsFile(name):
+		l, err = loss.Read(name)
+	case name != "":
+		l, err = loss.Named(name, m.Graph.Outputs())
+	case t.Loss == task.LossWDR:
+		return stepWDR(m, t)
+	default:
 		return distill.Loss(m.Graph.Outputs())
-	case name == task.LossWDR:
-		in, err := prep.Fit(t.Prep, m.Graph.Inputs())
-		if err != nil {
-			return nil, fmt.Errorf("step: task %s: %w", t.Name, err)
-		}
-		layout, err := wdr.FindLayout(m.Graph.Outputs(), in.Width, in.Height)
-		if err != nil {
-			return nil, fmt.Errorf("step: %w", err)
-		}
-		var cfg wdr.Config
-		if t.WDR != nil {
-			cfg = *t.WDR
-		}
-		if cfg, err = cfg.WithDefaults(max(in.Width, in.Height)); err != nil {
-			return nil, fmt.Errorf("step: %w", err)
-		}
-		return wdr.Loss(layout, cfg)
-	case strings.EqualFold(filepath.Ext(name), ".onnx"):
-		l, err := format.Load(name)
-		if err != nil {
-			return nil, err
-		}
-		if l.Opset("") < frontend.LowestOpset {
-			err = format.Upgrade(l, frontend.LowestOpset)
-		}
-		return l, err
 	}
-	return nil, usagef("--loss %q: %s, %s or FILE.onnx", name, task.LossDistill, task.LossWDR)
+	if err != nil {
+		return nil, fmt.Errorf("step: %w", err)
+	}
+	return l.Model, nil
+}
+
+func stepWDR(m *ir.Model, t task.Task) (*ir.Model, error) {
+	in, err := prep.Fit(t.Prep, m.Graph.Inputs())
+	if err != nil {
+		return nil, fmt.Errorf("step: task %s: %w", t.Name, err)
+	}
+	layout, err := wdr.FindLayout(m.Graph.Outputs(), in.Width, in.Height)
+	if err != nil {
+		return nil, fmt.Errorf("step: %w", err)
+	}
+	var cfg wdr.Config
+	if t.WDR != nil {
+		cfg = *t.WDR
+	}
+	if cfg, err = cfg.WithDefaults(max(in.Width, in.Height)); err != nil {
+		return nil, fmt.Errorf("step: %w", err)
+	}
+	return wdr.Loss(layout, cfg)
 }
 
 func stepTask(c *cli.Context, m *ir.Model) (task.Task, error) {

@@ -21,6 +21,7 @@ import (
 	"mqatc/passes/step"
 	"mqatc/runtime/ort"
 	"mqatc/runtime/task"
+	"mqatc/runtime/task/loss"
 	"mqatc/runtime/train"
 )
 
@@ -33,6 +34,7 @@ func trainCommand() *cli.Command {
 			&cli.StringFlag{Name: "eval-data", Usage: "data for the results; every tenth training image where it is not given"},
 			&cli.StringFlag{Name: "o", Usage: "output folder", Required: true},
 			&cli.StringFlag{Name: "task", Usage: "what the network eats and is for: a name or FILE.yaml"},
+			lossFlag,
 			&cli.Float64Flag{Name: "epochs", Value: 10, Usage: "passes over the training data"},
 			&cli.IntFlag{Name: "batch", Value: 32, Usage: "images in a step"},
 			&cli.Float64Flag{Name: "lr", Value: 0.01, Usage: "base learning rate"},
@@ -78,7 +80,11 @@ func trainModel(c *cli.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	prob, err := openProblem(c, m, spec)
+	name, err := chooseLoss(c, &spec)
+	if err != nil {
+		return err
+	}
+	prob, err := openProblem(c, m, problem.Options{Task: spec, Loss: name})
 	if err != nil {
 		return err
 	}
@@ -87,6 +93,7 @@ func trainModel(c *cli.Context, path string) error {
 	for _, f := range []string{"data", "eval-data", "task", "epochs", "batch", "lr", "schedule", "optimizer", "momentum", "weight-decay", "clip-norm", "seed"} {
 		id[f] = fmt.Sprint(c.Value(f))
 	}
+	id["loss"] = lossID(c)
 	d, resumed, err := rundir.Open(out, id, rundir.Options{Resume: c.Bool("resume")})
 	if err != nil {
 		return withHint(fmt.Errorf("train: %w", err), "name an empty folder with -o, or add --resume to go on with the run in it")
@@ -111,7 +118,7 @@ func trainModel(c *cli.Context, path string) error {
 	batch := c.Int("batch")
 	steps := max(1, int(c.Float64("epochs")*float64(train.StepsPerEpoch(desc.Train, batch))+0.5))
 	res, err := fit.Run(c.Context, fit.Options{
-		Model: m, Problem: prob, Params: step.Trainable(m), Rate: rate, Steps: steps, Batch: batch, Seed: c.Uint64("seed"), Threads: c.Int("threads"),
+		Model: m, Problem: prob, Params: step.Trainable(m), Rate: rate, Steps: steps, Batch: batch, Single: fixedBatch(m), Seed: c.Uint64("seed"), Threads: c.Int("threads"),
 		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
 			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm"))},
 		Path: checkpoint, Key: "train",
@@ -137,7 +144,7 @@ func trainModel(c *cli.Context, path string) error {
 		return err
 	}
 	doc := trained{Steps: steps, Seconds: time.Since(start).Seconds(), LossFrom: res.LossFrom, LossTo: res.LossTo,
-		Metric: score.Name, Value: score.Main, Detail: score.Detail}
+		Metric: score.Name, Value: score.Value(), Detail: score.Detail}
 	if err := writeJSON(filepath.Join(out, "train.json"), doc); err != nil {
 		return err
 	}
@@ -145,7 +152,7 @@ func trainModel(c *cli.Context, path string) error {
 		return printJSON(c.App.Writer, doc)
 	}
 	p.Line("%d steps in %.0f s, loss %.4f -> %.4f, %s %.4f on %d images; %s", steps, doc.Seconds, res.LossFrom, res.LossTo, score.Name,
-		score.Main, score.Images, filepath.Join(out, "model.onnx"))
+		score.Value(), score.Images, filepath.Join(out, "model.onnx"))
 	return nil
 }
 
@@ -189,13 +196,13 @@ func taskOf(c *cli.Context, m *ir.Model) (task.Task, error) {
 }
 
 // openProblem ties a model to --data and --eval-data.
-func openProblem(c *cli.Context, m *ir.Model, t task.Task) (problem.Problem, error) {
-	return openProblemOn(c, m, t, c.String("data"), c.String("eval-data"))
+func openProblem(c *cli.Context, m *ir.Model, o problem.Options) (problem.Problem, error) {
+	return openProblemOn(c, m, o, c.String("data"), c.String("eval-data"))
 }
 
 // openProblemOn ties a model to folders, or to rendered data.
-func openProblemOn(c *cli.Context, m *ir.Model, t task.Task, data, eval string) (problem.Problem, error) {
-	o := problem.Options{Task: t, Seed: c.Uint64("seed"), Threads: c.Int("threads")}
+func openProblemOn(c *cli.Context, m *ir.Model, o problem.Options, data, eval string) (problem.Problem, error) {
+	o.Seed, o.Threads = c.Uint64("seed"), c.Int("threads")
 	size := 0
 	for _, v := range m.Graph.Inputs() {
 		if s := v.Shape(); len(s) == 4 && s[2].Known() && !v.IsInitializer() {
@@ -207,13 +214,16 @@ func openProblemOn(c *cli.Context, m *ir.Model, t task.Task, data, eval string) 
 		return nil, err
 	}
 	p, err := problem.Open(m, o)
-	if errors.Is(err, os.ErrNotExist) {
+	var of *loss.Error
+	switch {
+	case err == nil:
+		return p, nil
+	case errors.As(err, &of):
+		return nil, fmt.Errorf("%s: %w", c.Command.Name, err)
+	case errors.Is(err, os.ErrNotExist):
 		return nil, withHint(fmt.Errorf("data: %w", err), "name a folder that exists with --data")
 	}
-	if err != nil {
-		return nil, withHint(fmt.Errorf("data: %w", err), "--data takes a folder of JPEG or PNG images, or a BOP dataset for pose tasks")
-	}
-	return p, nil
+	return nil, withHint(fmt.Errorf("data: %w", err), "--data takes a folder of JPEG or PNG images, or a BOP dataset for pose tasks")
 }
 
 // measure runs a model over part of a problem's data.

@@ -8,6 +8,7 @@ import (
 	"mqatc/compiler/plan"
 	"mqatc/compiler/problem"
 	"mqatc/compiler/rundir"
+	"mqatc/runtime/task/score"
 )
 
 // mostCandidates bounds how many assignments are measured; those that the integer program likes least are left out.
@@ -91,7 +92,7 @@ func (p *planner) measured(v *variant, d *plan.Document) (*plan.Document, error)
 		if err != nil {
 			return nil, err
 		}
-		b.watch.Line("  %v  objective %.3g  metric %.4f", c.bits, c.cost, s)
+		b.watch.Line("  %v  objective %.3g  metric %.4g", c.bits, c.cost, score.Natural(s, b.prob.Describe().Lower))
 		if best < 0 || s > bestScore {
 			best, bestScore = i, s
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"mqatc/compiler/plan"
 )
 
 // Config says how a network is quantized; the zero value of a field means the default in brackets.
@@ -29,8 +31,10 @@ type Config struct {
 	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
 	Placement   string  // measured leaves activations float whose quantization costs most, all quantizes all that the target can [measured]
 	Sensitivity string  // "" measures the Hessian, "weights" takes lambda = 1
-	Seed        uint64
-	Threads     int
+	// Given are sensitivities of the float network that were measured before, instead of Sensitivity. May be nil.
+	Given   *plan.SensitivityFile
+	Seed    uint64
+	Threads int
 }
 
 // usualWork is how many multiply-accumulates, forward, all training of a run may take by default: a quarter of an hour on two cores.

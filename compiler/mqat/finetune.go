@@ -50,5 +50,5 @@ func FineTune(ctx context.Context, j Job) (*FineTuned, error) {
 			return nil, err
 		}
 	}
-	return f, b.dir.Store(b.prefix+"finetuned", f.After.Main)
+	return f, b.dir.Store(b.prefix+"finetuned", f.After.Value())
 }

@@ -310,7 +310,7 @@ func (b *Bench) Score(x Variant, name string) (float64, error) {
 		if err != nil {
 			return 0, fmt.Errorf("measuring %s: %w", name, err)
 		}
-		return s.Main, b.dir.Event("score", map[string]any{"unit": b.prefix + name, "metric": s.Name, "value": s.Main, "images": s.Images})
+		return s.Main, b.dir.Event("score", map[string]any{"unit": b.prefix + name, "metric": s.Name, "value": s.Value(), "images": s.Images})
 	})
 }
 

@@ -93,6 +93,13 @@ func (p *planner) lambda(v *variant) (plan.Sensitivity, error) {
 	if p.b.cfg.Sensitivity == plan.Weights {
 		return plan.Sensitivity{Source: plan.Weights}, nil
 	}
+	if f := p.b.cfg.Given; f != nil {
+		p.layers = nil
+		for _, l := range f.Layers {
+			p.layers = append(p.layers, report.Layer{Name: l.Name, Module: p.b.home[l.Name], N: l.N, Lambda: l.Lambda, StdErr: l.StdErr})
+		}
+		return f.Sensitivity("file"), nil
+	}
 	res, err := p.b.sensitivity(v)
 	if err != nil {
 		return plan.Sensitivity{}, err

@@ -89,7 +89,7 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 	if err := res.Report.Write(j.Out); err != nil {
 		return nil, err
 	}
-	return res, j.Dir.Event("done", map[string]any{"payload": res.Emission.Payload, "disk": res.Emission.Disk, "metric": res.After.Main})
+	return res, j.Dir.Event("done", map[string]any{"payload": res.Emission.Payload, "disk": res.Emission.Disk, "metric": res.After.Value()})
 }
 
 // runMQAT is Algorithm 1, with probes where labels can reward them.
@@ -216,7 +216,7 @@ func (b *Bench) compare(res *Result, final *variant) error {
 	if res.Before, err = b.measure(plain, problem.Eval, "without training"); err != nil {
 		return err
 	}
-	if !b.prob.Describe().Labels {
+	if b.prob.Describe().Float != nil {
 		return nil
 	}
 	res.Float, err = b.measure(b.Float().(*variant), problem.Eval, "float")
@@ -229,14 +229,15 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 	o, em := res.Outcome, res.Emission
 	r := &report.Report{
 		Model: j.Name, Method: j.Config.Method, Quantizer: j.Config.Quantizer, Target: j.Config.Target, Task: desc.Task, Loss: desc.Loss,
-		Metric: desc.Metric, Seed: j.Config.Seed, Notes: j.Notes, Partition: j.Net.Partition.Method, Flow: o.Flow, Start: o.Start, Epochs: res.Epochs,
+		Metric: desc.Metric, LowerIsBetter: desc.Lower, Seed: j.Config.Seed, Notes: j.Notes, Partition: j.Net.Partition.Method, Flow: o.Flow, Start: o.Start, Epochs: res.Epochs,
 		Data: report.Data{Train: desc.Train, Eval: desc.Eval, HeldOut: desc.HeldOut, Preproc: desc.Preproc, BatchLen: j.Config.Batch},
 		Size: report.Size{PayloadBefore: j.PayloadBefore, PayloadAfter: em.Payload, FileBefore: j.SourceBytes, FileAfter: em.Disk,
 			Requested: j.Config.Compress, Basis: j.Config.Basis, Achieved: ratio(j.PayloadBefore, em.Payload), File: ratio(j.SourceBytes, em.Disk),
 			Nominal: b.nominal(o.Final.(*variant))},
 		Curves: map[string]report.Curve{},
 	}
-	if len(o.Probes) == 0 && j.Config.Method == "mqat" {
+	natural := func(main float64) float64 { return score.Natural(main, desc.Lower) }
+	if len(o.Probes) == 0 && j.Config.Method == "mqat" && !desc.Labels {
 		r.Notes = append(r.Notes, "No probes were run: the metric is agreement with the float network, which no probe can beat. The flow is ascending size.")
 	}
 	if n := len(em.Verify.NotInteger); n > 0 {
@@ -253,10 +254,10 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 		r.Outside = append(r.Outside, w.Value.Name())
 	}
 	for _, x := range o.Probes {
-		r.Probes = append(r.Probes, report.Probe{Module: x.Module, Before: x.Before, After: x.After, Float: o.Float})
+		r.Probes = append(r.Probes, report.Probe{Module: x.Module, Before: natural(x.Before), After: natural(x.After), Float: natural(o.Float)})
 	}
 	for _, s := range o.Stages {
-		r.Stages = append(r.Stages, report.Stage{Module: s.Module, Bits: s.Bits, Before: s.Before, After: s.After, Kept: s.Kept,
+		r.Stages = append(r.Stages, report.Stage{Module: s.Module, Bits: s.Bits, Before: natural(s.Before), After: natural(s.After), Kept: s.Kept,
 			Steps: s.Info.Steps, LossFrom: s.Info.LossFrom, LossTo: s.Info.LossTo})
 	}
 	for name, c := range b.curves {
@@ -267,9 +268,12 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 	}
 	p.describe(r)
 	agreement(r, res)
-	floatMetric := 1.0
-	if res.Float != nil {
-		floatMetric = res.Float.Main
+	var floatMetric float64
+	switch {
+	case desc.Float != nil:
+		floatMetric = *desc.Float
+	case res.Float != nil:
+		floatMetric = res.Float.Value()
 	}
 	bits := map[string]int{}
 	for k, v := range o.Bits {
@@ -277,8 +281,8 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 	}
 	r.Methods = append(r.Methods,
 		report.Method{Name: "float", Metric: floatMetric, Bytes: j.PayloadBefore, Disk: j.SourceBytes, Achieved: 1},
-		report.Method{Name: "rounded, not trained", Metric: res.Before.Main, Bytes: em.Payload, Achieved: r.Size.Achieved, Bits: bits},
-		report.Method{Name: j.Config.Method, Metric: res.After.Main, Bytes: em.Payload, Disk: em.Disk, Achieved: r.Size.Achieved, Bits: bits, Flow: o.Flow, Epochs: res.Epochs})
+		report.Method{Name: "rounded, not trained", Metric: res.Before.Value(), Bytes: em.Payload, Achieved: r.Size.Achieved, Bits: bits},
+		report.Method{Name: j.Config.Method, Metric: res.After.Value(), Bytes: em.Payload, Disk: em.Disk, Achieved: r.Size.Achieved, Bits: bits, Flow: o.Flow, Epochs: res.Epochs})
 	return r
 }
 

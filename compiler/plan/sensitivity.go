@@ -50,6 +50,8 @@ type SensitivityLayer struct {
 	Trace  float64 `json:"trace"`
 	StdErr float64 `json:"std_err"`
 	Lambda float64 `json:"lambda"` // max(trace, 0)
+	// Omega is lambda / N * |Q(w) - w|^2 by width in bits.
+	Omega map[string]float64 `json:"omega,omitempty"`
 }
 
 const maxSensitivityFile = 64 << 20
@@ -93,6 +95,24 @@ func (f *SensitivityFile) Sensitivity(source string) Sensitivity {
 		s.Lambda[l.Name] = l.Lambda
 	}
 	return s
+}
+
+// Check sees that the file was measured on a model: by the SHA-256 of its file, where the sensitivity file tells it, and by the
+// names of its layers.
+func (f *SensitivityFile) Check(sha string, layers []string) error {
+	if f.Model != "" && f.Model != sha {
+		return fmt.Errorf("it was measured on another model, of SHA-256 %.16s...; this one has %.16s...", f.Model, sha)
+	}
+	have := map[string]bool{}
+	for _, l := range f.Layers {
+		have[l.Name] = true
+	}
+	for _, name := range layers {
+		if !have[name] {
+			return fmt.Errorf("it has no sensitivity of layer %q: was it measured on this model?", name)
+		}
+	}
+	return nil
 }
 
 // Write puts the file at path by rename.

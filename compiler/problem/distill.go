@@ -2,7 +2,9 @@ package problem
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -17,19 +19,22 @@ import (
 	"mqatc/runtime/train"
 )
 
-// distillProblem trains a network to agree with the float network on images without labels.
-type distillProblem struct {
+// imageProblem trains a network on images without poses: to agree with the float network, or on another loss.
+type imageProblem struct {
 	desc       Description
 	loss       *ir.Model
+	goal       *goal // nil for the loss distill
+	decides    metric
 	train      *imageSource
 	held, eval *images.Folder
 	in         *prep.Input
 	teacher    score.Runner
-	close      func() error
+	mean       score.Runner // of the loss graph; nil where the loss is no metric
+	closers    []func() error
 	threads    int
 }
 
-func openDistill(m *ir.Model, in *prep.Input, o Options) (Problem, error) {
+func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Problem, err error) {
 	if o.TrainSource != nil {
 		return nil, fmt.Errorf("a task without labels needs a folder of images")
 	}
@@ -37,12 +42,18 @@ func openDistill(m *ir.Model, in *prep.Input, o Options) (Problem, error) {
 	if err != nil {
 		return nil, err
 	}
-	loss, err := distill.Loss(m.Graph.Outputs())
-	if err != nil {
+	trainIdx, heldIdx := data.HoldOut(all.Len())
+	folder := all.Subset(limited(trainIdx, o.Limit))
+	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx), o.Limit)), decides: decides, threads: o.Threads}
+	if p.goal, err = openGoal(m, in, o, nil, folder.Names); err != nil {
 		return nil, err
 	}
-	trainIdx, heldIdx := data.HoldOut(all.Len())
-	p := &distillProblem{in: in, loss: loss, held: all.Subset(limited(thinned(heldIdx), o.Limit)), threads: o.Threads}
+	name := "distill"
+	if p.goal != nil {
+		p.loss, name = p.goal.loss.Model, p.goal.loss.Name
+	} else if p.loss, err = distill.Loss(m.Graph.Outputs()); err != nil {
+		return nil, err
+	}
 	p.eval = p.held
 	how := "every tenth training image by name, at most 400"
 	if o.Eval != "" {
@@ -51,22 +62,63 @@ func openDistill(m *ir.Model, in *prep.Input, o Options) (Problem, error) {
 		}
 		how += "; results on the evaluation data"
 	}
-	if p.teacher, p.close, err = Runner(m, ort.SessionOptions{}); err != nil {
+	defer func() {
+		if err != nil {
+			_ = p.Close() // the first error counts
+		}
+	}()
+	labels, err := p.openMetric()
+	if err != nil {
 		return nil, err
 	}
-	p.train = &imageSource{folder: all.Subset(limited(trainIdx, o.Limit)), in: in, teacher: p.teacher, seed: o.Seed,
-		left: cacheBytes, have: map[int]train.Feeds{}}
-	p.desc = Description{Task: o.Task.Name, Loss: "distill", Metric: "cosine", Train: p.train.Len(), Held: p.held.Len(), Eval: p.eval.Len(),
-		HeldOut: how, Preproc: describeInput(in), Input: in}
+	run, done, err := Runner(m, ort.SessionOptions{})
+	if err != nil {
+		return nil, err
+	}
+	p.teacher, p.closers = run, append(p.closers, done)
+	p.train = &imageSource{folder: folder, in: in, teacher: p.teacher, goal: p.goal, seed: o.Seed, left: cacheBytes, have: map[int]train.Feeds{}}
+	p.desc = Description{Task: o.Task.Name, Loss: name, Metric: decides.title, Train: p.train.Len(), Held: p.held.Len(), Eval: p.eval.Len(),
+		HeldOut: how, Preproc: describeInput(in), Input: in, Labels: labels, Lower: decides.lower, Float: decides.known()}
 	return p, nil
 }
 
-func (p *distillProblem) Source() train.Source                { return p.train }
-func (p *distillProblem) Loss() *ir.Model                     { return p.loss }
-func (p *distillProblem) Describe() Description               { return p.desc }
-func (p *distillProblem) Close() error                        { return p.close() }
-func (p *distillProblem) Feeds(_, _ int) (train.Feeds, error) { return nil, nil }
-func (p *distillProblem) image(f *images.Folder, i int) (train.Feeds, error) {
+// openMetric makes the loss graph ready where it decides, and reports whether that takes labels.
+func (p *imageProblem) openMetric() (labels bool, err error) {
+	if p.decides.name != MeanLoss {
+		return false, nil
+	}
+	if p.goal != nil && p.goal.arrays != nil {
+		labels = true
+		for _, f := range []*images.Folder{p.held, p.eval} {
+			if err := p.goal.arrays.in(f.Dir).check(f.Names); err != nil {
+				return labels, err
+			}
+		}
+	}
+	run, done, err := Runner(p.loss, ort.SessionOptions{})
+	if err != nil {
+		return labels, fmt.Errorf("loss: %w", err)
+	}
+	p.mean, p.closers = run, append(p.closers, done)
+	return labels, nil
+}
+
+func (p *imageProblem) Source() train.Source                { return p.train }
+func (p *imageProblem) Loss() *ir.Model                     { return p.loss }
+func (p *imageProblem) Describe() Description               { return p.desc }
+func (p *imageProblem) Feeds(_, _ int) (train.Feeds, error) { return nil, nil }
+
+// Close ends the sessions.
+func (p *imageProblem) Close() error {
+	var errs []error
+	for _, f := range p.closers {
+		errs = append(errs, f())
+	}
+	p.closers = nil
+	return errors.Join(errs...)
+}
+
+func (p *imageProblem) image(f *images.Folder, i int) (train.Feeds, error) {
 	img, err := f.Read(i)
 	if err != nil {
 		return nil, err
@@ -78,7 +130,7 @@ func (p *distillProblem) image(f *images.Folder, i int) (train.Feeds, error) {
 	return train.Feeds{p.in.Name: t}, nil
 }
 
-func (p *distillProblem) Calibration(n int) ([]train.Feeds, error) {
+func (p *imageProblem) Calibration(n int) ([]train.Feeds, error) {
 	var out []train.Feeds
 	total := p.train.Len()
 	n = min(n, total)
@@ -92,13 +144,43 @@ func (p *distillProblem) Calibration(n int) ([]train.Feeds, error) {
 	return out, nil
 }
 
-func (p *distillProblem) Score(ctx context.Context, part Part, run score.Runner, progress func(done, total int)) (*score.Score, error) {
+func (p *imageProblem) Score(ctx context.Context, part Part, run score.Runner, progress func(done, total int)) (*score.Score, error) {
 	f := p.held
 	if part == Eval {
 		f = p.eval
 	}
 	feed := func(i int) (map[string]*ir.Tensor, error) { return p.image(f, i) }
-	return distill.Measure(ctx, f.Len(), feed, run, p.teacher, workers(p.threads), progress)
+	losses := make([]float64, f.Len())
+	var each distill.Each
+	if p.mean != nil {
+		each = func(i int, feeds, got, want map[string]*ir.Tensor) (err error) {
+			losses[i], err = p.lossOf(f, i, feeds, got, want)
+			return err
+		}
+	}
+	s, err := distill.Measure(ctx, f.Len(), feed, run, p.teacher, workers(p.threads), progress, each)
+	if err != nil {
+		return nil, err
+	}
+	if a, ok := s.Detail.(*distill.Agreement); ok && p.mean != nil {
+		a.Loss = new(float64)
+		for _, l := range losses {
+			*a.Loss += l / float64(len(losses))
+		}
+	}
+	return p.decides.decide(s)
+}
+
+// lossOf is the loss of a network's outputs for image i.
+func (p *imageProblem) lossOf(f *images.Folder, i int, feeds, got, want map[string]*ir.Tensor) (float64, error) {
+	var targets train.Feeds
+	if p.goal != nil && p.goal.arrays != nil {
+		var err error
+		if targets, err = p.goal.arrays.in(f.Dir).read(f.Names[i]); err != nil {
+			return 0, err
+		}
+	}
+	return value(p.mean, p.loss, feeds, got, want, targets)
 }
 
 const (
@@ -109,12 +191,13 @@ const (
 	leastCrop = 0.6
 )
 
-// imageSource makes images with the float network's outputs. Each image has a fixed set of views, so that the float network
-// runs once on each where memory allows.
+// imageSource makes images with the float network's outputs and other targets. Each image has a fixed set of views, so that the
+// float network runs once on each where memory allows; with targets from files, which tell of the image as it is, there is one.
 type imageSource struct {
 	folder  *images.Folder
 	in      *prep.Input
 	teacher score.Runner
+	goal    *goal // nil: all float outputs are the targets
 	seed    uint64
 
 	mu   sync.Mutex
@@ -127,7 +210,7 @@ func (s *imageSource) Len() int { return s.folder.Len() }
 // Sample draws one of the views of image i.
 func (s *imageSource) Sample(i int, rng *rand.Rand) (train.Feeds, error) {
 	view := 0
-	if rng != nil {
+	if rng != nil && (s.goal == nil || s.goal.arrays == nil) {
 		view = rng.IntN(views)
 	}
 	key := i*views + view
@@ -149,16 +232,11 @@ func (s *imageSource) Sample(i int, rng *rand.Rand) (train.Feeds, error) {
 		return nil, fmt.Errorf("image %s: %w", s.folder.Names[i], err)
 	}
 	f = train.Feeds{s.in.Name: x}
-	out, err := s.teacher(f)
-	if err != nil {
-		return nil, fmt.Errorf("image %s: float network: %w", s.folder.Names[i], err)
+	if err := s.targets(f, s.folder.Names[i]); err != nil {
+		return nil, err
 	}
-	size := int64(len(x.Raw()))
-	for name, t := range out {
-		if t.DType() != ir.Float32 {
-			continue
-		}
-		f[name+distill.Teacher] = t
+	size := int64(0)
+	for _, t := range f {
 		size += int64(len(t.Raw()))
 	}
 	s.mu.Lock()
@@ -168,6 +246,32 @@ func (s *imageSource) Sample(i int, rng *rand.Rand) (train.Feeds, error) {
 	}
 	s.mu.Unlock()
 	return f, nil
+}
+
+// targets adds what the loss wants of an image.
+func (s *imageSource) targets(f train.Feeds, name string) error {
+	x := train.Feeds{s.in.Name: f[s.in.Name]}
+	if s.goal != nil {
+		if err := s.goal.teach(f, s.teacher, x); err != nil {
+			return fmt.Errorf("image %s: %w", name, err)
+		}
+		if s.goal.arrays == nil {
+			return nil
+		}
+		more, err := s.goal.arrays.read(name)
+		maps.Copy(f, more)
+		return err
+	}
+	out, err := s.teacher(x)
+	if err != nil {
+		return fmt.Errorf("image %s: float network: %w", name, err)
+	}
+	for name, t := range out {
+		if t.DType() == ir.Float32 {
+			f[name+distill.Teacher] = t
+		}
+	}
+	return nil
 }
 
 // transform makes a view of an image: view 1 is its mirror image, the others are crops, mirrored or not.

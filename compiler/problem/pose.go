@@ -3,10 +3,14 @@ package problem
 import (
 	"context"
 	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
 
 	"mqatc/onnx/ir"
 	"mqatc/runtime/data"
 	"mqatc/runtime/data/bop"
+	"mqatc/runtime/ort"
 	"mqatc/runtime/task/prep"
 	"mqatc/runtime/task/score"
 	"mqatc/runtime/task/wdr"
@@ -18,10 +22,72 @@ type poseProblem struct {
 	desc              Description
 	loss              *ir.Model
 	train, held, eval *wdr.Data
+	goal              *goal // nil for the loss wdr
+	source            train.Source
+	decides           metric
+	close             func() error
 	threads           int
 }
 
-func openPose(m *ir.Model, in *prep.Input, o Options) (Problem, error) {
+// poseSource makes images with the targets of another loss than wdr's.
+type poseSource struct {
+	*wdr.Data
+	goal    *goal
+	input   string
+	teacher score.Runner
+	names   []string // of the images
+}
+
+// Sample makes what the loss reads of image i.
+func (s *poseSource) Sample(i int, rng *rand.Rand) (train.Feeds, error) {
+	all, err := s.Data.Sample(i, rng)
+	if err != nil {
+		return nil, err
+	}
+	f := train.Feeds{s.input: all[s.input]}
+	if err := s.goal.teach(f, s.teacher, train.Feeds{s.input: all[s.input]}); err != nil {
+		return nil, fmt.Errorf("image %s: %w", s.names[i], err)
+	}
+	for _, name := range s.goal.own {
+		if t := all[name]; t != nil {
+			f[name] = t
+		}
+	}
+	if s.goal.arrays != nil {
+		more, err := s.goal.arrays.read(s.names[i])
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(f, more)
+	}
+	return f, nil
+}
+
+// openGoal takes another loss than wdr's, where one is asked for.
+func (p *poseProblem) openGoal(m *ir.Model, in *prep.Input, o Options, src bop.Source, idx []int) error {
+	var names []string
+	for _, i := range idx {
+		s, err := src.Sample(i)
+		if err != nil {
+			return err
+		}
+		names = append(names, s.Name)
+	}
+	var err error
+	if p.goal, err = openGoal(m, in, o, p.loss.Graph.Inputs(), names); p.goal == nil || err != nil {
+		return err
+	}
+	run, done, err := Runner(m, ort.SessionOptions{})
+	if err != nil {
+		return err
+	}
+	p.close = done
+	p.loss, p.desc.Loss = p.goal.loss.Model, p.goal.loss.Name
+	p.source = train.Cached(&poseSource{p.train, p.goal, in.Name, run, names}, cacheBytes)
+	return nil
+}
+
+func openPose(m *ir.Model, in *prep.Input, o Options, decides metric) (Problem, error) {
 	layout, err := wdr.FindLayout(m.Graph.Outputs(), in.Width, in.Height)
 	if err != nil {
 		return nil, err
@@ -39,7 +105,7 @@ func openPose(m *ir.Model, in *prep.Input, o Options) (Problem, error) {
 			return nil, err
 		}
 	}
-	p := &poseProblem{threads: o.Threads}
+	p := &poseProblem{threads: o.Threads, decides: decides}
 	trainIdx, heldIdx := data.HoldOut(src.Len())
 	how := "every tenth training image by name, at most 400"
 	evalSrc := o.EvalSource
@@ -48,7 +114,8 @@ func openPose(m *ir.Model, in *prep.Input, o Options) (Problem, error) {
 			return nil, err
 		}
 	}
-	if p.train, err = wdr.NewData(in, layout, cfg, src, limited(trainIdx, o.Limit)); err != nil {
+	trainIdx = limited(trainIdx, o.Limit)
+	if p.train, err = wdr.NewData(in, layout, cfg, src, trainIdx); err != nil {
 		return nil, err
 	}
 	if p.held, err = wdr.NewData(in, layout, cfg, src, limited(thinned(heldIdx), o.Limit)); err != nil {
@@ -64,17 +131,36 @@ func openPose(m *ir.Model, in *prep.Input, o Options) (Problem, error) {
 	if p.loss, err = wdr.Loss(layout, cfg); err != nil {
 		return nil, err
 	}
-	p.desc = Description{Task: o.Task.Name, Loss: "wdr", Metric: "ADD(-S)-0.1d", Train: p.train.Len(), Held: p.held.Len(), Eval: p.eval.Len(),
+	p.desc = Description{Task: o.Task.Name, Loss: "wdr", Metric: decides.title, Train: p.train.Len(), Held: p.held.Len(), Eval: p.eval.Len(),
 		HeldOut: how, Preproc: describeInput(in), Input: in, Labels: true}
-	return p, nil
+	p.source = p.train
+	if o.Loss == "" {
+		return p, nil
+	}
+	return p, p.openGoal(m, in, o, src, trainIdx)
 }
 
-func (p *poseProblem) Source() train.Source  { return p.train }
+func (p *poseProblem) Source() train.Source  { return p.source }
 func (p *poseProblem) Loss() *ir.Model       { return p.loss }
 func (p *poseProblem) Describe() Description { return p.desc }
-func (p *poseProblem) Close() error          { return nil }
 
-func (p *poseProblem) Feeds(step, steps int) (train.Feeds, error) { return p.train.Feeds(step, steps) }
+// Close ends the float network's session.
+func (p *poseProblem) Close() error {
+	if p.close == nil {
+		return nil
+	}
+	return p.close()
+}
+
+// Feeds are those of the loss wdr that the loss at hand reads.
+func (p *poseProblem) Feeds(step, steps int) (train.Feeds, error) {
+	f, err := p.train.Feeds(step, steps)
+	if p.goal == nil || err != nil {
+		return f, err
+	}
+	maps.DeleteFunc(f, func(name string, _ *ir.Tensor) bool { return !slices.Contains(p.goal.own, name) })
+	return f, nil
+}
 
 func (p *poseProblem) Calibration(n int) ([]train.Feeds, error) {
 	var out []train.Feeds
@@ -95,5 +181,9 @@ func (p *poseProblem) Score(ctx context.Context, part Part, run score.Runner, pr
 	if part == Eval {
 		d = p.eval
 	}
-	return d.Evaluate(ctx, run, workers(p.threads), progress)
+	s, err := d.Evaluate(ctx, run, workers(p.threads), progress)
+	if err != nil {
+		return nil, err
+	}
+	return p.decides.decide(s)
 }

@@ -51,20 +51,34 @@ type Description struct {
 	HeldOut            string // how the held-out data was chosen
 	Preproc            string
 	Input              *prep.Input
-	Labels             bool // the loss uses labels, so that a network can get better than the float one
+	Labels             bool // the metric uses labels, so that a network can get better than the float one
+	// Lower says that less of the metric is better; scores are its negatives then.
+	Lower bool
+	// Float is the float network's metric where it need not be measured, nil elsewhere.
+	Float *float64
 }
 
 // Options of Open.
 type Options struct {
-	Task    task.Task
-	Data    string // folder of training data
-	Eval    string // folder of evaluation data; "" holds out every tenth training image
+	Task task.Task
+	Data string // folder of training data
+	Eval string // folder of evaluation data; "" holds out every tenth training image
+	// Loss is what is trained on instead of the task's loss: a name of runtime/task/loss or FILE.onnx; "" is the task's.
+	Loss string
+	// Metric is the one that decides, one of Metrics; "" is the task's.
+	Metric  string
 	Seed    uint64
 	Threads int
 	// Limit bounds the number of training and of evaluation images; 0 takes all.
 	Limit int
 	// TrainSource and EvalSource are data in memory instead of folders.
 	TrainSource, EvalSource bop.Source
+}
+
+// isDir reports a folder.
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // Open makes the problem of a network. Data in a folder is a BOP data set for pose tasks, else images; a folder with both
@@ -85,10 +99,14 @@ func Open(m *ir.Model, o Options) (Problem, error) {
 			return nil, err
 		}
 	}
-	if o.Task.Loss == task.LossWDR {
-		return openPose(m, in, o)
+	decides, err := findMetric(o.Task, o.Metric)
+	if err != nil {
+		return nil, err
 	}
-	return openDistill(m, in, o)
+	if o.Task.Loss == task.LossWDR {
+		return openPose(m, in, o, decides)
+	}
+	return openImages(m, in, o, decides)
 }
 
 // describeInput says what a network eats, in a line.

@@ -12,32 +12,33 @@ import (
 
 // Report is everything a run tells. Sizes are bytes, compressions are ratios before/after, fractions are 0..1.
 type Report struct {
-	Model     string           `json:"model"`
-	Method    string           `json:"method"`
-	Quantizer string           `json:"quantizer,omitempty"`
-	Target    string           `json:"target"`
-	Task      string           `json:"task"`
-	Loss      string           `json:"loss"`
-	Metric    string           `json:"metric"`
-	Seed      uint64           `json:"seed"`
-	Notes     []string         `json:"notes,omitempty"`
-	Data      Data             `json:"data"`
-	Size      Size             `json:"size"`
-	Partition string           `json:"partition"`
-	Modules   []Module         `json:"modules"`
-	Flow      []string         `json:"flow"`
-	Start     string           `json:"start,omitempty"` // module that keeps 2 bits because its probe beat full precision
-	Methods   []Method         `json:"methods"`
-	Probes    []Probe          `json:"probes,omitempty"`
-	Stages    []Stage          `json:"stages"`
-	Layers    []Layer          `json:"layers,omitempty"`
-	Frontier  []Point          `json:"frontier,omitempty"`
-	Agreement []Agreement      `json:"agreement,omitempty"`
-	Verify    []Level          `json:"verify,omitempty"`
-	Accuracy  []NamedValue     `json:"accuracy,omitempty"`
-	Environ   []NamedString    `json:"environment,omitempty"`
-	Curves    map[string]Curve `json:"curves,omitempty"`
-	Epochs    float64          `json:"epochs"`
+	Model         string           `json:"model"`
+	Method        string           `json:"method"`
+	Quantizer     string           `json:"quantizer,omitempty"`
+	Target        string           `json:"target"`
+	Task          string           `json:"task"`
+	Loss          string           `json:"loss"`
+	Metric        string           `json:"metric"`
+	LowerIsBetter bool             `json:"lower_is_better,omitempty"` // of the metric
+	Seed          uint64           `json:"seed"`
+	Notes         []string         `json:"notes,omitempty"`
+	Data          Data             `json:"data"`
+	Size          Size             `json:"size"`
+	Partition     string           `json:"partition"`
+	Modules       []Module         `json:"modules"`
+	Flow          []string         `json:"flow"`
+	Start         string           `json:"start,omitempty"` // module that keeps 2 bits because its probe beat full precision
+	Methods       []Method         `json:"methods"`
+	Probes        []Probe          `json:"probes,omitempty"`
+	Stages        []Stage          `json:"stages"`
+	Layers        []Layer          `json:"layers,omitempty"`
+	Frontier      []Point          `json:"frontier,omitempty"`
+	Agreement     []Agreement      `json:"agreement,omitempty"`
+	Verify        []Level          `json:"verify,omitempty"`
+	Accuracy      []NamedValue     `json:"accuracy,omitempty"`
+	Environ       []NamedString    `json:"environment,omitempty"`
+	Curves        map[string]Curve `json:"curves,omitempty"`
+	Epochs        float64          `json:"epochs"`
 	// Float lists the activations left float because quantizing them costs most, FloatShare the part, in 0..1, of the
 	// multiply-accumulates that run in float because of it.
 	Float      []string `json:"float_activations,omitempty"`

@@ -3,6 +3,7 @@ package step
 import (
 	"fmt"
 
+	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 )
@@ -15,10 +16,12 @@ func merge(m *ir.Model, o Options) (*ir.Model, error) {
 	}
 	g := s.Graph
 	lg := o.Loss.Graph
-	if lv, mv := o.Loss.Opset(""), m.Opset(""); lv > mv {
-		return nil, fmt.Errorf("the loss needs opset %d and the model has %d: bring the model up first", lv, mv)
-	} else if lv < 13 {
+	if lv, mv := o.Loss.Opset(""), m.Opset(""); lv < 13 {
 		return nil, fmt.Errorf("the loss has opset %d: bring it up to 17 first", lv)
+	} else if lv > mv {
+		if err := format.Upgrade(s, int(lv)); err != nil {
+			return nil, fmt.Errorf("the loss has opset %d: %w", lv, err)
+		}
 	}
 	for _, d := range o.Loss.Opsets {
 		if d.Domain != "" && s.Opset(d.Domain) == 0 {

@@ -76,6 +76,9 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 	loss := s.Graph.Outputs()[0]
 	wrt := make([]*ir.Value, len(o.Params))
 	for i, p := range o.Params {
+		if v := m.Graph.Value(p.Name); v != nil && v.Init() != nil && s.Graph.Value(p.Name) == nil {
+			return nil, fmt.Errorf("pass %s: the loss does not depend on %q", Pass, p.Name)
+		}
 		if wrt[i], err = trained(s.Graph, p.Name); err != nil {
 			return nil, fmt.Errorf("pass %s: %w", Pass, err)
 		}

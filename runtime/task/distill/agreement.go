@@ -24,7 +24,9 @@ type OutputAgreement struct {
 
 // Agreement is how near a network comes to the float network.
 type Agreement struct {
-	Images        int               `json:"images"`
+	Images int `json:"images"`
+	// Loss is the mean of the training loss over images, where it was asked for.
+	Loss          *float64          `json:"loss,omitempty"`
 	Cosine        float64           `json:"cosine"` // mean over outputs and images
 	RelativeError float64           `json:"relative_error"`
 	Outputs       []OutputAgreement `json:"outputs"`
@@ -55,8 +57,12 @@ func Compare(y, t []float32) (cosine, relative float64, err error) {
 	return yt / math.Sqrt(yy*tt), math.Sqrt(dd / tt), nil
 }
 
-// Measure runs both networks over n images made by feed and compares their float outputs. Differing outputs are an error.
-func Measure(ctx context.Context, n int, feed func(i int) (map[string]*ir.Tensor, error), student, teacher score.Runner, workers int, progress func(done, total int)) (*score.Score, error) {
+// Each looks at image i: what the networks were fed and their outputs. It is called from several goroutines.
+type Each func(i int, feeds, student, teacher map[string]*ir.Tensor) error
+
+// Measure runs both networks over n images made by feed and compares their float outputs. Differing outputs are an error. each may
+// be nil.
+func Measure(ctx context.Context, n int, feed func(i int) (map[string]*ir.Tensor, error), student, teacher score.Runner, workers int, progress func(done, total int), each Each) (*score.Score, error) {
 	if n == 0 {
 		return nil, fmt.Errorf("distill: no images")
 	}
@@ -70,7 +76,7 @@ func Measure(ctx context.Context, n int, feed func(i int) (map[string]*ir.Tensor
 				if err != nil {
 					return err
 				}
-				if rows[i], err = one(f, student, teacher); err != nil {
+				if rows[i], err = one(i, f, student, teacher, each); err != nil {
 					return fmt.Errorf("image %d: %w", i+1, err)
 				}
 				if k := int(done.Add(1)); progress != nil {
@@ -97,7 +103,7 @@ func Measure(ctx context.Context, n int, feed func(i int) (map[string]*ir.Tensor
 	return &score.Score{Images: n, Name: "cosine", Main: a.Cosine, Detail: a}, nil
 }
 
-func one(f map[string]*ir.Tensor, student, teacher score.Runner) ([]OutputAgreement, error) {
+func one(i int, f map[string]*ir.Tensor, student, teacher score.Runner, each Each) ([]OutputAgreement, error) {
 	want, err := teacher(f)
 	if err != nil {
 		return nil, err
@@ -105,6 +111,11 @@ func one(f map[string]*ir.Tensor, student, teacher score.Runner) ([]OutputAgreem
 	got, err := student(f)
 	if err != nil {
 		return nil, err
+	}
+	if each != nil {
+		if err := each(i, f, got, want); err != nil {
+			return nil, err
+		}
 	}
 	var out []OutputAgreement
 	for name, t := range want {

@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"mqatc/compiler/frontend"
+	"mqatc/runtime/task"
+	"mqatc/runtime/task/loss"
+)
+
+var lossFlag = &cli.StringFlag{Name: "loss", TakesFile: true,
+	Usage: "what is trained on: distill, wdr, " + strings.Join(loss.Names(), ", ") + " or FILE.onnx; by default the task's"}
+
+// chooseLoss applies --loss: distill and wdr become the task's; the name of another loss is returned.
+func chooseLoss(c *cli.Context, t *task.Task) (string, error) {
+	name := c.String("loss")
+	switch {
+	case name == "":
+		return "", nil
+	case name == task.LossDistill || name == task.LossWDR:
+		t.Loss = name
+		if err := t.Check(); err != nil {
+			return "", usageError(err)
+		}
+		return "", nil
+	case loss.IsFile(name) || slices.Contains(loss.Names(), name):
+		return name, nil
+	}
+	return "", usagef("--loss %q: one of %s, %s, %s, or FILE.onnx", name, task.LossDistill, task.LossWDR, strings.Join(loss.Names(), ", "))
+}
+
+// lossID is what a run depends on by --loss: its name, or the content of its file.
+func lossID(c *cli.Context) string {
+	name := c.String("loss")
+	if loss.IsFile(name) {
+		if s, err := frontend.Read(name); err == nil {
+			return s.SHA256
+		}
+	}
+	return name
+}
