@@ -3,11 +3,8 @@ package cli
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -64,13 +61,4 @@ func libraryID() string {
 		return l.Version
 	}
 	return l.Version + " " + sum
-}
-
-// bitsText lists widths by module name.
-func bitsText(bits map[string]int) string {
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(bits)) {
-		parts = append(parts, fmt.Sprintf("%s %d", name, bits[name]))
-	}
-	return strings.Join(parts, ", ")
 }

@@ -179,7 +179,7 @@ func printDemo(c *cli.Context, out string, rows []report.Method) error {
 	w := table(&b)
 	fmt.Fprintf(w, "method\tADD-0.1d\tweights, bytes\ton disk\tsmaller\tbits\tflow\n")
 	for _, m := range rows {
-		fmt.Fprintf(w, "%s\t%.3f\t%d\t%d\t%.2f\t%s\t%s\n", m.Name, m.Metric, m.Bytes, m.Disk, m.Achieved, bitsText(m.Bits), strings.Join(m.Flow, " > "))
+		fmt.Fprintf(w, "%s\t%.3f\t%d\t%d\t%.2f\t%s\t%s\n", m.Name, m.Metric, m.Bytes, m.Disk, m.Achieved, m.WidthText(), strings.Join(m.Flow, " > "))
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -35,11 +35,12 @@ func methodFlags() []cli.Flag {
 		&cli.StringFlag{Name: "planner", Value: "measured", Usage: "ilp takes the optimum of the integer program; measured tries the assignments that fit on held-out data and takes the best"},
 		&cli.StringFlag{Name: "bits", Value: "2,4,8", Usage: "widths to choose from"},
 		&cli.StringFlag{Name: "activations", Value: "8", Usage: "8 bits, or none to leave them float"},
+		&cli.StringFlag{Name: "granularity", Value: "auto", Usage: "what gets a width of its own: module, layer, or auto for the better of the two before training; needs --planner measured"},
 		&cli.StringFlag{Name: "placement", Value: "measured", Usage: "measured leaves activations float whose quantization costs most, with at most a tenth of the work; all quantizes all that the target can"},
 		&cli.StringSliceFlag{Name: "assign", Usage: "width of a module by name or role, as backbone=8; 32 keeps it float"},
 		&cli.BoolFlag{Name: "per-tensor", Usage: "one scale for each weight tensor instead of one per output channel"},
 		&cli.BoolFlag{Name: "probe", Usage: "run 2-bit probes of every module; the default where the task has labels (--probe=false leaves them out)"},
-		&cli.Float64Flag{Name: "epochs", Usage: "passes over the data in each stage; 0 takes as many as a quarter of an hour on two cores allows, at most 20"},
+		&cli.Float64Flag{Name: "epochs", Usage: "passes over the data in each stage; 0 takes as many as a quarter of an hour on two cores allows, at most 10"},
 		&cli.IntFlag{Name: "batch", Value: 8, Usage: "images in a step"},
 		&cli.Float64Flag{Name: "lr", Usage: "learning rate; 0 takes the optimizer's default"},
 		&cli.StringFlag{Name: "optimizer", Value: "adam", Usage: "adam (rates relative to the size of each tensor), adamw, sgd or nesterov"},
@@ -84,7 +85,7 @@ func quantizeCommand() *cli.Command {
 func quantizeConfig(c *cli.Context) (mqat.Config, error) {
 	cfg := mqat.Config{Method: c.String("method"), Quantizer: c.String("quantizer"), Basis: c.String("compress-basis"), PerTensor: c.Bool("per-tensor"),
 		Target: c.String("target"), Probe: c.Bool("probe"), Epochs: c.Float64("epochs"), Batch: c.Int("batch"), LR: c.Float64("lr"),
-		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Sensitivity: c.String("sensitivity"), Planner: c.String("planner"), Placement: c.String("placement"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
+		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Sensitivity: c.String("sensitivity"), Planner: c.String("planner"), Placement: c.String("placement"), Granularity: c.String("granularity"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
 	if err := quantizeNames(c); err != nil {
 		return cfg, err
 	}
@@ -131,7 +132,7 @@ func quantizeNames(c *cli.Context) error {
 	}{
 		{"method", []string{"mqat", "uniform", "hawq", "ptq"}}, {"optimizer", step.Optimizers()},
 		{"compress-basis", []string{plan.Achieved, plan.Nominal, plan.File}}, {"heads", []string{"joined", "split"}},
-		{"placement", mqat.Placements}, {"planner", mqat.Planners},
+		{"placement", mqat.Placements}, {"granularity", mqat.Granularities}, {"planner", mqat.Planners},
 	} {
 		if v := c.String(f.name); !slices.Contains(f.known, v) {
 			return usagef("--%s %q: one of %s", f.name, v, strings.Join(f.known, ", "))
@@ -343,7 +344,7 @@ func printResult(c *cli.Context, out string, res *mqat.Result) error {
 		if m.Disk > 0 {
 			disk = fmt.Sprint(m.Disk)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%.2f\t%s\t%s\n", m.Name, fmt.Sprintf(digits, m.Metric), m.Bytes, disk, m.Achieved, bitsText(m.Bits), strings.Join(m.Flow, " > "))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%.2f\t%s\t%s\n", m.Name, fmt.Sprintf(digits, m.Metric), m.Bytes, disk, m.Achieved, m.WidthText(), strings.Join(m.Flow, " > "))
 	}
 	if err := w.Flush(); err != nil {
 		return err

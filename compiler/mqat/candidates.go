@@ -2,6 +2,8 @@ package mqat
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"sort"
 
@@ -58,52 +60,84 @@ func candidates(t *plan.Table, budget int64) []candidate {
 const mostUnits = 6
 
 // measured chooses among the assignments that fit by what they do to the held-out metric without training. The integer program's
-// optimum is one of them; it is right as far as the loss is a parabola, which rounding to few bits can leave.
-func (p *planner) measured(v *variant, d *plan.Document) (*plan.Document, error) {
+// optimum is one of them; it is right as far as the loss is a parabola, which rounding to few bits can leave. Widths by layer compete
+// unless the granularity forbids it.
+func (p *planner) measured(v *variant, d *plan.Document, fixed map[string]int) (*plan.Document, error) {
 	b := p.b
-	if d.Table == nil || len(d.Table.Units) > mostUnits || b.cfg.Basis != plan.Achieved && b.cfg.Budget == 0 {
+	if d.Table == nil || b.cfg.Basis != plan.Achieved && b.cfg.Budget == 0 {
 		return d, nil
 	}
 	budget := b.cfg.Budget
 	if budget == 0 {
 		budget = int64(float64(p.j.PayloadBefore) / b.cfg.Compress)
 	}
-	list := candidates(d.Table, budget)
-	if len(list) < 2 {
+	list := []candidate{{d.Bits, d.Objective}}
+	if len(d.Table.Units) <= mostUnits {
+		list = candidates(d.Table, budget)
+	}
+	if len(list) == 0 || len(list) < 2 && b.cfg.Granularity == "module" {
 		return d, nil
 	}
-	best, bestScore := -1, 0.0
+	best, bestScore := 0, math.Inf(-1)
 	for i, c := range list {
-		name := fmt.Sprintf("candidate-%02d", i)
-		s, err := rundir.Once(b.dir, b.prefix+name, func() (float64, error) {
-			q, err := b.assign(v, b.open(v, c.bits))
-			if err != nil {
-				return 0, err
-			}
-			for _, m := range b.modules {
-				q.active[m.Name] = true
-			}
-			s, err := b.measure(q, problem.Held, name)
-			if err != nil {
-				return 0, err
-			}
-			return s.Main, nil
-		})
+		s, err := p.try(fmt.Sprintf("candidate-%02d", i), v, b.spread(c.bits))
 		if err != nil {
 			return nil, err
 		}
 		b.watch.Line("  %v  objective %.3g  metric %.4g", c.bits, c.cost, score.Natural(s, b.prob.Describe().Lower))
-		if best < 0 || s > bestScore {
+		if s > bestScore {
 			best, bestScore = i, s
 		}
 	}
-	r := p.request(list[best].bits)
-	return d.Table.Solve(r)
+	d, err := d.Table.Solve(p.request(list[best].bits))
+	if err != nil || b.cfg.Granularity == "module" {
+		return d, err
+	}
+	l, err := p.layered(v, fixed, budget)
+	if err != nil || l.Infeasible() {
+		return d, err
+	}
+	s, err := p.try("candidate-layers", v, l.Bits)
+	if err != nil {
+		return nil, err
+	}
+	b.watch.Line("  widths by layer  metric %.4g", score.Natural(s, b.prob.Describe().Lower))
+	if s <= bestScore && b.cfg.Granularity == "auto" {
+		return d, nil
+	}
+	p.mixed = l
+	b.layerBits = l.Bits
+	for _, m := range b.modules {
+		if n := b.widest(l.Bits, m.Name); n > 0 {
+			d.Bits[m.Name] = n
+		}
+	}
+	d.Compress, d.Bytes, d.Objective = l.Compress, l.Bytes, l.Objective
+	return d, nil
 }
 
-// open spreads widths over the weights of modules that have none yet.
-func (b *Bench) open(v *variant, modules map[string]int) map[string]int {
-	out := b.spread(modules)
+// try measures v with widths of weights, all activations quantized, on held-out data.
+func (p *planner) try(name string, v *variant, bits map[string]int) (float64, error) {
+	b := p.b
+	return rundir.Once(b.dir, b.prefix+name, func() (float64, error) {
+		q, err := b.assign(v, open(v, bits))
+		if err != nil {
+			return 0, err
+		}
+		for _, m := range b.modules {
+			q.active[m.Name] = true
+		}
+		s, err := b.measure(q, problem.Held, name)
+		if err != nil {
+			return 0, err
+		}
+		return s.Main, nil
+	})
+}
+
+// open leaves out the weights that have a width in v already.
+func open(v *variant, bits map[string]int) map[string]int {
+	out := maps.Clone(bits)
 	for name := range v.bits {
 		delete(out, name)
 	}

@@ -29,6 +29,7 @@ type Config struct {
 	ClipNorm    float64 // [5]
 	Probes      int     // Hessian probes at most [32]
 	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
+	Granularity string  // what gets a width of its own, module, layer, or auto for the better of the two before training [auto]
 	Placement   string  // measured leaves activations float whose quantization costs most, all quantizes all that the target can [measured]
 	Sensitivity string  // "" measures the Hessian, "weights" takes lambda = 1
 	// Given are sensitivities of the float network that were measured before, instead of Sensitivity. May be nil.
@@ -40,7 +41,7 @@ type Config struct {
 // usualWork is how many multiply-accumulates, forward, all training of a run may take by default: a quarter of an hour on two cores.
 const (
 	usualWork  = 2.5e12
-	mostEpochs = 20
+	mostEpochs = 10
 )
 
 // usualEpochs is the default length of a stage for a network of so many multiply-accumulates an image.
@@ -73,6 +74,7 @@ func (c Config) withDefaults() (Config, error) {
 	set(&c.Planner, "measured")
 	set(&c.Optimizer, "adam")
 	set(&c.Placement, "measured")
+	set(&c.Granularity, "auto")
 	if len(c.Bits) == 0 {
 		c.Bits = []int{2, 4, 8}
 	}
@@ -89,6 +91,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if err := checkPlanner(c.Planner); err != nil {
 		return c, err
+	}
+	if !slices.Contains(Granularities, c.Granularity) {
+		return c, fmt.Errorf("unknown granularity %q: one of %v", c.Granularity, Granularities)
 	}
 	if !slices.Contains(Placements, c.Placement) {
 		return c, fmt.Errorf("unknown placement %q: one of %v", c.Placement, Placements)

@@ -8,11 +8,11 @@ func TestUsualEpochs(t *testing.T) {
 		stages       int
 		want         float64
 	}{
-		{578e6, 116, 3, 12},      // NanoDet
+		{578e6, 116, 3, 10},      // NanoDet
 		{1295e6, 116, 3, 5},      // PP-OCR
-		{1e6, 100, 3, 20},        // small networks stop at the most
+		{1e6, 100, 3, 10},        // small networks stop at the most
 		{1e9, 100_000, 2, .0125}, // large data: a part of an epoch
-		{0, 100, 3, 20},          // sizes that are not known
+		{0, 100, 3, 10},          // sizes that are not known
 	} {
 		if got := usualEpochs(c.macs, c.images, c.stages); got != c.want {
 			t.Errorf("%d multiply-accumulates, %d images, %d stages: %g epochs, want %g", c.macs, c.images, c.stages, got, c.want)

@@ -52,6 +52,8 @@ type Bench struct {
 	plan    func(v *variant, fixed map[string]int) (map[string]int, error)
 	curves  map[string][]float64
 	passes  PassRunner
+	// layerBits are widths by weight, where the plan gives each layer its own.
+	layerBits map[string]int
 	// placement is what choosePlacement found; nil where the target's rules stand as they are.
 	placement *placementChoice
 }
@@ -136,11 +138,7 @@ func (b *Bench) Quantize(v Variant, module string, bits int) (Variant, error) {
 	if bits >= 32 {
 		return v, nil
 	}
-	wide := map[string]int{}
-	for _, name := range b.members(module) {
-		wide[name] = bits
-	}
-	return b.assign(v.(*variant), wide)
+	return b.assign(v.(*variant), b.widths(map[string]int{module: bits}))
 }
 
 // assign gives weights widths by name.
@@ -225,16 +223,21 @@ func (b *Bench) settle(c *variant, name string) error {
 	return nil
 }
 
+// plain is a copy of the network, not quantized, that holds v's values.
+func (b *Bench) plain(v *variant) (*ir.Model, error) {
+	values := map[string]*ir.Tensor{}
+	for name, t := range v.values {
+		if b.net.Model.Graph.Value(name) != nil {
+			values[name] = t
+		}
+	}
+	return fit.Put(b.net.Model, values)
+}
+
 // prepare makes a copy of the network that holds v's values, and what is to be quantized in it.
 func (b *Bench) prepare(v *variant) (*ir.Model, quant.Spec, error) {
 	spec := quant.Spec{Weights: map[string]quant.WeightSpec{}, Narrow: b.tgt.Narrow}
-	plain := map[string]*ir.Tensor{}
-	for name, t := range v.values {
-		if b.net.Model.Graph.Value(name) != nil {
-			plain[name] = t
-		}
-	}
-	m, err := fit.Put(b.net.Model, plain)
+	m, err := b.plain(v)
 	if err != nil {
 		return nil, spec, err
 	}

@@ -142,15 +142,33 @@ func (b *Bench) pointErrors(pl *quant.Placement) ([]PlacementError, error) {
 	if err != nil {
 		return nil, err
 	}
-	feeds, err := b.prob.Calibration(placementImages)
-	if err != nil {
-		return nil, err
+	specs := make([]quant.Spec, len(pl.Points))
+	for i, p := range pl.Points {
+		specs[i] = quant.Spec{Ranges: ranges, Activations: &quant.Placement{Type: pl.Type, Exact: pl.Exact, Points: []quant.ActivationPoint{p}}}
 	}
-	want, err := b.outputs(b.net.Model, feeds)
+	errs, err := b.errorsOf("placement", b.net.Model, specs, placementImages)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]PlacementError, len(pl.Points))
+	for i, p := range pl.Points {
+		out[i] = PlacementError{Value: p.Value, Error: errs[i]}
+	}
+	return out, nil
+}
+
+// errorsOf quantizes m by each of specs in turn and measures, over some training images, how far the outputs move: 1 - cosine, mean
+// over outputs and images.
+func (b *Bench) errorsOf(what string, m *ir.Model, specs []quant.Spec, images int) ([]float64, error) {
+	feeds, err := b.prob.Calibration(images)
+	if err != nil {
+		return nil, err
+	}
+	want, err := b.outputs(m, feeds)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float64, len(specs))
 	var mu sync.Mutex
 	done := 0
 	group, ctx := errgroup.WithContext(b.ctx)
@@ -159,32 +177,29 @@ func (b *Bench) pointErrors(pl *quant.Placement) ([]PlacementError, error) {
 		workers = runtime.NumCPU()
 	}
 	group.SetLimit(workers)
-	for i, p := range pl.Points {
+	for i, spec := range specs {
 		group.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			m, err := b.net.Model.Clone()
+			c, err := m.Clone()
 			if err != nil {
 				return err
 			}
-			one := &quant.Placement{Type: pl.Type, Exact: pl.Exact, Points: []quant.ActivationPoint{p}}
-			if _, err := quant.Insert(m, quant.Spec{Activations: one, Ranges: ranges}); err != nil {
+			if _, err := quant.Insert(c, spec); err != nil {
 				return err
 			}
-			got, err := b.outputs(m, feeds)
+			got, err := b.outputs(c, feeds)
 			if err != nil {
-				return fmt.Errorf("activation %q: %w", p.Value, err)
+				return err
 			}
-			e, err := disagreement(got, want)
-			if err != nil {
-				return fmt.Errorf("activation %q: %w", p.Value, err)
+			if out[i], err = disagreement(got, want); err != nil {
+				return err
 			}
-			out[i] = PlacementError{Value: p.Value, Error: e}
 			mu.Lock()
 			defer mu.Unlock()
 			done++
-			b.watch.Update("placement", done, len(out), "")
+			b.watch.Update(what, done, len(out), "")
 			return nil
 		})
 	}

@@ -5,11 +5,9 @@ import (
 	"maps"
 	"slices"
 
-	"mqatc/compiler/fit"
 	"mqatc/compiler/plan"
 	"mqatc/compiler/report"
 	"mqatc/onnx/format"
-	"mqatc/onnx/ir"
 	"mqatc/passes/quant"
 	"mqatc/passes/target"
 )
@@ -27,6 +25,8 @@ type planner struct {
 	b   *Bench
 	j   Job
 	doc *plan.Document
+	// mixed is the plan by layers, where it was taken.
+	mixed *plan.Document
 	// layers are the measured sensitivities, for the report.
 	layers []report.Layer
 }
@@ -40,13 +40,7 @@ func (p *planner) request(fixed map[string]int) plan.Request {
 }
 
 func (p *planner) input(v *variant) (plan.Input, error) {
-	plain := map[string]*ir.Tensor{}
-	for name, t := range v.values {
-		if p.b.net.Model.Graph.Value(name) != nil {
-			plain[name] = t
-		}
-	}
-	m, err := fit.Put(p.b.net.Model, plain)
+	m, err := p.b.plain(v)
 	if err != nil {
 		return plan.Input{}, err
 	}
@@ -126,7 +120,7 @@ func (p *planner) plan(v *variant, fixed map[string]int) (map[string]int, error)
 		return nil, err
 	}
 	if p.b.cfg.Planner == "measured" {
-		if d, err = p.measured(v, d); err != nil {
+		if d, err = p.measured(v, d, fixed); err != nil {
 			return nil, err
 		}
 		if d.Infeasible() {
@@ -216,8 +210,19 @@ func (p *planner) layerwise(v *variant) (map[string]int, error) {
 	return d.Bits, nil
 }
 
-// bytes is what a module takes at a width; 0 where the plan does not know.
+// bytes is what a module takes at a width, or at those of its layers; 0 where the plan does not know.
 func (p *planner) bytes(module string, bits int) int64 {
+	if p.mixed != nil {
+		total := int64(0)
+		for i, u := range p.mixed.Table.Units {
+			for _, o := range p.mixed.Table.Options[i] {
+				if p.b.home[u.Name] == module && o.Bits == p.mixed.Bits[u.Name] {
+					total += o.Bytes
+				}
+			}
+		}
+		return total
+	}
 	if p.doc == nil || p.doc.Table == nil {
 		return 0
 	}

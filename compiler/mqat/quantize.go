@@ -136,7 +136,7 @@ func (b *Bench) runBaseline(res *Result, p *planner) error {
 	case "ptq":
 		var modules map[string]int
 		if modules, err = p.plan(v, nil); err == nil {
-			bits = b.spread(modules)
+			bits = b.widths(modules)
 		}
 	}
 	if err != nil {
@@ -185,9 +185,9 @@ func (b *Bench) runBaseline(res *Result, p *planner) error {
 // spread gives every weight the width of its module.
 func (b *Bench) spread(modules map[string]int) map[string]int {
 	out := map[string]int{}
-	for _, m := range b.modules {
-		for _, w := range b.members(m.Name) {
-			out[w] = modules[m.Name]
+	for module, bits := range modules {
+		for _, w := range b.members(module) {
+			out[w] = bits
 		}
 	}
 	return out
@@ -279,10 +279,16 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 	for k, v := range o.Bits {
 		bits[k] = v
 	}
+	widths := map[string]string{}
+	if b.layerBits != nil || j.Config.Method == "hawq" {
+		for _, m := range b.modules {
+			widths[m.Name] = b.widthText(m.Name, o.Final.(*variant).bits)
+		}
+	}
 	r.Methods = append(r.Methods,
 		report.Method{Name: "float", Metric: floatMetric, Bytes: j.PayloadBefore, Disk: j.SourceBytes, Achieved: 1},
-		report.Method{Name: "rounded, not trained", Metric: res.Before.Value(), Bytes: em.Payload, Achieved: r.Size.Achieved, Bits: bits},
-		report.Method{Name: j.Config.Method, Metric: res.After.Value(), Bytes: em.Payload, Disk: em.Disk, Achieved: r.Size.Achieved, Bits: bits, Flow: o.Flow, Epochs: res.Epochs})
+		report.Method{Name: "rounded, not trained", Metric: res.Before.Value(), Bytes: em.Payload, Achieved: r.Size.Achieved, Bits: bits, Widths: widths},
+		report.Method{Name: j.Config.Method, Metric: res.After.Value(), Bytes: em.Payload, Disk: em.Disk, Achieved: r.Size.Achieved, Bits: bits, Widths: widths, Flow: o.Flow, Epochs: res.Epochs})
 	return r
 }
 

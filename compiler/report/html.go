@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"sort"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -27,19 +29,21 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"g3":      func(v float64) string { return fmt.Sprintf("%.3g", v) },
 	"x":       func(v float64) string { return fmt.Sprintf("%.2f×", v) },
 	"flow":    func(v []string) string { return strings.Join(v, " → ") },
-	"bits": func(m map[string]int) string {
-		var names []string
-		for n := range m {
-			names = append(names, n)
-		}
-		sort.Strings(names)
-		var parts []string
-		for _, n := range names {
-			parts = append(parts, fmt.Sprintf("%s %d", n, m[n]))
-		}
-		return strings.Join(parts, ", ")
-	},
+	"bits":    Method.WidthText,
 }).Parse(pageText))
+
+// WidthText tells the widths of a row by module.
+func (m Method) WidthText() string {
+	var parts []string
+	for _, n := range slices.Sorted(maps.Keys(m.Bits)) {
+		w := m.Widths[n]
+		if w == "" {
+			w = strconv.Itoa(m.Bits[n])
+		}
+		parts = append(parts, n+" "+w)
+	}
+	return strings.Join(parts, ", ")
+}
 
 // HTML writes the page.
 func (r *Report) HTML(w io.Writer) error {

@@ -90,8 +90,10 @@ type Method struct {
 	Disk     int64              `json:"disk"`
 	Achieved float64            `json:"achieved"`
 	Bits     map[string]int     `json:"bits,omitempty"`
-	Flow     []string           `json:"flow,omitempty"`
-	Epochs   float64            `json:"epochs"`
+	// Widths lists, by module, the widths that occur in it, as "8/4"; empty where every module has one.
+	Widths map[string]string `json:"widths,omitempty"`
+	Flow   []string          `json:"flow,omitempty"`
+	Epochs float64           `json:"epochs"`
 }
 
 // Probe is a 2-bit probe of one module (Algorithm 1, lines 1 to 7).
