@@ -14,6 +14,7 @@ import (
 	"mqatc/onnx/ir"
 	"mqatc/passes/partition"
 	"mqatc/passes/quant"
+	"mqatc/passes/target"
 	"mqatc/runtime/task/distill"
 	"mqatc/runtime/task/score"
 	"mqatc/runtime/train"
@@ -44,6 +45,8 @@ type placementChoice struct {
 	Points []PlacementError `json:"points"`
 	// Share of the multiply-accumulates, in 0..1, that run in float because of it.
 	Share float64 `json:"share"`
+	// GivenBack are activations that would have stayed float, had the optimization levels then agreed.
+	GivenBack []string `json:"given_back,omitempty"`
 }
 
 // choosePlacement measures what quantizing each activation alone does to the outputs, on training images, and leaves float those
@@ -112,7 +115,81 @@ func (b *Bench) measurePlacement() (*placementChoice, error) {
 		}
 		c.Share = share
 	}
-	return c, nil
+	return c, b.agreeing(c, placed)
+}
+
+// agreeingCosine is the least cosine between optimization levels that a choice of activations must leave at 8 bits: more than
+// verification asks of the trained network, which is another.
+const agreeingCosine = 0.9995
+
+// agreeing gives back choices, the least important first, until the network, rounded to 8 bits, is the same function at every
+// optimization level: layers that run in float add up in another order from level to level, and where a network is chaotic the
+// quantizers behind them blow that up.
+func (b *Bench) agreeing(c *placementChoice, placed map[string]bool) error {
+	whole := b.tgt
+	defer func() { b.tgt = whole }()
+	for i := len(c.Points) - 1; i >= 0; i-- {
+		if !c.Points[i].Float {
+			continue
+		}
+		b.tgt = whole.Leaving(c.float()...)
+		ok, err := b.agrees(placed)
+		if err != nil || ok {
+			return err
+		}
+		c.Points[i].Float = false
+		c.GivenBack = append(c.GivenBack, c.Points[i].Value)
+	}
+	c.Share = 0
+	return nil
+}
+
+// agrees rounds all weights in placed to 8 bits and compares the optimization levels.
+func (b *Bench) agrees(placed map[string]bool) (bool, error) {
+	if b.tgt.Bytes {
+		return true, nil
+	}
+	bits := map[string]int{}
+	for name := range placed {
+		bits[name] = 8
+	}
+	v, err := b.assign(b.Float().(*variant), bits)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range b.modules {
+		v.active[m.Name] = true
+	}
+	fake, r, pl, err := b.rounded(v)
+	if err != nil {
+		return false, err
+	}
+	codes, err := quant.Collect(fake, r)
+	if err != nil {
+		return false, err
+	}
+	e, err := b.tgt.Emit(fake, r, codes, pl, target.EmitOptions{})
+	if err != nil {
+		return false, err
+	}
+	feeds, err := b.prob.Calibration(verifyImages)
+	if err != nil {
+		return false, err
+	}
+	var inputs []map[string]*ir.Tensor
+	for _, f := range feeds {
+		inputs = append(inputs, f)
+	}
+	found, err := b.tgt.Verify(levels{}, fake, e, e.Model, inputs)
+	if found == nil || len(found.Agreements) == 0 {
+		return false, err
+	}
+	for _, a := range found.Agreements {
+		if !(a.Cosine >= agreeingCosine) {
+			return false, nil
+		}
+	}
+	return err == nil, nil
 }
 
 // quantizedMACs counts the multiply-accumulates of layers that read quantized activations.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"mqatc/compiler/problem"
 	"mqatc/compiler/report"
@@ -249,6 +250,9 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 	}
 	if c := b.placement; c != nil {
 		r.Float, r.FloatShare = c.float(), c.Share
+		if len(c.GivenBack) > 0 {
+			r.Notes = append(r.Notes, fmt.Sprintf("Quantized although it costs much, for the network would differ between optimization levels: %s.", strings.Join(c.GivenBack, ", ")))
+		}
 	}
 	for _, w := range j.Net.Partition.Outside {
 		r.Outside = append(r.Outside, w.Value.Name())
