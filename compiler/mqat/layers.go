@@ -26,11 +26,7 @@ func (p *planner) layered(v *variant, fixed map[string]int, budget int64) (*plan
 		return nil, err
 	}
 	r := plan.Request{Layers: true, Budget: budget, Bits: p.b.cfg.Bits, Assign: map[string]int{}}
-	given, err := p.assigned(fixed)
-	if err != nil {
-		return nil, err
-	}
-	for module, bits := range given {
+	for module, bits := range p.assigned(fixed) {
 		for _, w := range p.b.members(module) {
 			r.Assign[w] = bits
 		}
@@ -53,7 +49,7 @@ func (p *planner) layered(v *variant, fixed map[string]int, budget int64) (*plan
 }
 
 // assigned are the widths of modules that are given: by the user, by name or role, and in fixed.
-func (p *planner) assigned(fixed map[string]int) (map[string]int, error) {
+func (p *planner) assigned(fixed map[string]int) map[string]int {
 	out := map[string]int{}
 	for _, m := range p.b.net.Partition.Modules {
 		for _, key := range []string{m.Role, m.Name} {
@@ -63,7 +59,7 @@ func (p *planner) assigned(fixed map[string]int) (map[string]int, error) {
 		}
 	}
 	maps.Copy(out, fixed)
-	return out, nil
+	return out
 }
 
 // layerErrors measures every option of every layer of t alone.
