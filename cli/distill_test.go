@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"mqatc/compiler/report"
@@ -84,4 +85,63 @@ func TestQuantizeFromImagesAlone(t *testing.T) {
 	}
 	run(1, "quantize", net, "--data", images, "-o", out)
 	run(3, "quantize", net, "--compress", "200x", "--data", images, "--task", "image", "--sensitivity", "weights", "-o", filepath.Join(dir, "none"))
+}
+
+// TestWidthsByLayer gives layers widths of their own, and leaves few activations float or none.
+func TestWidthsByLayer(t *testing.T) {
+	orttest.TestLibrary(t)
+	dir := t.TempDir()
+	images, net := filepath.Join(dir, "images"), filepath.Join(dir, "net.onnx")
+	writeImages(t, images, 20)
+	run := func(args ...string) (r report.Report) {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		if code := Main(append([]string{"mqatc"}, args...), &stdout, &stderr); code != 0 {
+			t.Fatalf("%v: exit %d\n%s", args, code, stderr.String())
+		}
+		if stdout.Len() > 0 {
+			if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return r
+	}
+	run("zoo", "cubesat", "--size", "64", "--width", "0.25", "-o", net)
+	common := []string{"quantize", net, "--method", "ptq", "--sensitivity", "weights", "--data", images, "--task", "image", "--threads", "1", "--json"}
+	r := run(append(common, "--compress", "4.5x", "--granularity", "layer", "-o", filepath.Join(dir, "layers"))...)
+	last := r.Methods[len(r.Methods)-1]
+	if r.Size.Achieved < 4.5 || !strings.Contains(last.WidthText(), "/") {
+		t.Errorf("%.3f times smaller with %s: no module has two widths", r.Size.Achieved, last.WidthText())
+	}
+	widths := map[int]bool{}
+	raw, err := os.ReadFile(filepath.Join(dir, "layers", "weights.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Tensors []struct {
+			Module string
+			Bits   int
+			Shape  []int64
+		}
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range d.Tensors {
+		if len(x.Shape) == 4 && x.Module == "backbone" {
+			widths[x.Bits] = true
+		}
+	}
+	if len(widths) < 2 {
+		t.Errorf("the backbone's weights are stored at widths %v", widths)
+	}
+	if r.FloatShare > 0.1 {
+		t.Errorf("%.3f of the work runs in float", r.FloatShare)
+	}
+	m := run(append(common, "--compress", "4.5x", "--granularity", "module", "--placement", "all", "-o", filepath.Join(dir, "modules"))...)
+	last = m.Methods[len(m.Methods)-1]
+	if strings.Contains(last.WidthText(), "/") || len(m.Float) > 0 {
+		t.Errorf("%s, float %v: asked for one width a module and no float activation", last.WidthText(), m.Float)
+	}
 }
