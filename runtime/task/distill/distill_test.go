@@ -83,9 +83,9 @@ func TestLossAgainstFormula(t *testing.T) {
 			diff[n] += d * d
 		}
 	}
-	floor := 0.1*(size[0]+size[1])/2 + 1e-3
+	floor := 0.02*(size[0]+size[1])/2 + 1e-4
 	maps := (diff[0]/(size[0]+floor) + diff[1]/(size[1]+floor)) / 2
-	scores := 1 / (25 + 0.1*17 + 1e-5) / 2
+	scores := 1 / (25 + 0.02*17 + 1e-6) / 2
 	if expect := (maps + scores) / 2; math.Abs(float64(got[0])-expect) > 1e-4*expect {
 		t.Errorf("loss %v, formula %v", got[0], expect)
 	}

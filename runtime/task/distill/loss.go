@@ -18,16 +18,16 @@ const few = 64
 // as nothing.
 const (
 	energyPart = 0.05
-	batchPart  = 0.1
-	nothing    = 1e-5
+	batchPart  = 0.02
+	nothing    = 1e-6
 	// littleProbability is nothing for a few probabilities, such as whether an object is there: the square of 0.05.
 	littleProbability = 2.5e-3
 )
 
-// Loss is the mean over float outputs and images of |y-t|^2 / (v + 0.1*mean(v) + 1e-5*M), or 2.5e-3*M for a few probabilities, with t the target OUTPUT.teacher, M the
-// elements of an image, v = sum((t-mean(t))^2) + 0.05*sum(t^2) of the image and mean(v) over the batch. For outputs of few elements
-// v is sum(t^2). So every output and every image counts alike, whatever its size, and an output that is zero everywhere does not
-// outweigh the others.
+// Loss is the mean over float outputs and images of |y-t|^2 / (v + 0.02*mean(v) + 1e-6*M), with t the target OUTPUT.teacher, M the
+// elements of an image, v = sum((t-mean(t))^2) + 0.05*sum(t^2) of the image and mean(v) over the batch; a few probabilities have
+// 2.5e-3*M for the last term. For outputs of few elements v is sum(t^2). So every output and every image counts nearly alike, as in
+// the mean cosine that decides, and an output that is zero everywhere does not outweigh the others.
 //
 // The outputs must have types; their first dimension is the batch where it is symbolic or 1. Outputs of integers, such as indices,
 // are left out. It is an error if none is float.
