@@ -25,8 +25,8 @@ import (
 
 // What the demo trains and measures on, chosen so that all of it takes minutes on two cores.
 const (
-	demoImages   = 14000 // rendered for training, so many that no image is seen twice
-	demoEval     = 500   // held out, with even depth ranges
+	demoImages   = 8000 // rendered for training, so many that no image is seen twice
+	demoEval     = 500  // held out, with even depth ranges
 	demoEvalSeed = 7
 	demoCompress = 4
 )
@@ -51,7 +51,8 @@ func demoCommand() *cli.Command {
 }
 
 func demoConfig(c *cli.Context) mqat.Config {
-	return mqat.Config{Compress: demoCompress, Activations: 8, Probe: true, Epochs: 0.3, Batch: 32, Seed: c.Uint64("seed"), Threads: c.Int("threads"), Probes: 32}
+	return mqat.Config{Compress: demoCompress, Activations: 8, Probe: true, Epochs: 0.25, Batch: 32, Optimizer: "nesterov", LR: 0.01,
+		Seed: c.Uint64("seed"), Threads: c.Int("threads"), Probes: 32}
 }
 
 func demo(c *cli.Context) error {
