@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"mqatc/onnx/hint"
 )
 
 // exitError carries an exit code.
@@ -16,20 +18,8 @@ type exitError struct {
 func (e *exitError) Error() string { return e.err.Error() }
 func (e *exitError) Unwrap() error { return e.err }
 
-// hinted carries what the user can do about an error.
-type hinted struct {
-	err  error
-	hint string
-}
-
-func (e *hinted) Error() string { return e.err.Error() }
-func (e *hinted) Unwrap() error { return e.err }
-
 func withHint(err error, format string, a ...any) error {
-	if err == nil {
-		return nil
-	}
-	return &hinted{err, fmt.Sprintf(format, a...)}
+	return hint.Wrap(err, fmt.Sprintf(format, a...))
 }
 
 func usageError(err error) error {
@@ -38,7 +28,7 @@ func usageError(err error) error {
 
 func usagef(format string, a ...any) error { return usageError(fmt.Errorf(format, a...)) }
 
-// Hinter is implemented by errors of other packages that know what to do about them.
+// Hinter is implemented by errors that know what to do about them.
 type Hinter interface{ Hint() string }
 
 // complain writes an error as two lines, where and what, then what to do, and returns the exit code.
@@ -48,16 +38,12 @@ func complain(w io.Writer, err error) int {
 	if errors.As(err, &ee) {
 		code = ee.code
 	}
-	hint := "see docs/ARCHITECTURE.md for the stages of a run, or run again with --dump-passes DIR"
-	var h *hinted
-	var other Hinter
-	switch {
-	case errors.As(err, &h):
-		hint = h.hint
-	case errors.As(err, &other) && other.Hint() != "":
-		hint = other.Hint()
+	todo := "see docs/ARCHITECTURE.md for the stages of a run, or run again with --dump-passes DIR"
+	var h Hinter
+	if errors.As(err, &h) && h.Hint() != "" {
+		todo = h.Hint()
 	}
-	fmt.Fprintf(w, "mqatc: error: %s\nhint: %s\n", oneLine(err.Error()), oneLine(hint))
+	fmt.Fprintf(w, "mqatc: error: %s\nhint: %s\n", oneLine(err.Error()), oneLine(todo))
 	return code
 }
 

@@ -16,12 +16,12 @@ import (
 	"mqatc/compiler/problem"
 	"mqatc/compiler/rundir"
 	"mqatc/onnx/format"
+	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 	"mqatc/passes/step"
 	"mqatc/runtime/ort"
 	"mqatc/runtime/task"
-	"mqatc/runtime/task/loss"
 	"mqatc/runtime/train"
 )
 
@@ -214,7 +214,7 @@ func openProblemOn(c *cli.Context, m *ir.Model, o problem.Options, data, eval st
 		return nil, err
 	}
 	p, err := problem.Open(m, o)
-	var of *loss.Error
+	var of *hint.Error
 	switch {
 	case err == nil:
 		return p, nil

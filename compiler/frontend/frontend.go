@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"mqatc/onnx/format"
+	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 	"mqatc/passes"
@@ -99,7 +100,7 @@ func Prepare(ctx context.Context, src *Source, o Options) (_ *Front, err error) 
 	}
 	if o.Dump != "" {
 		if f.dump, err = passes.NewDump(o.Dump); err != nil {
-			return nil, fail("name a folder that can be written with --dump-passes", "%w", err)
+			return nil, hint.Errorf("name a folder that can be written with --dump-passes", "%w", err)
 		}
 	}
 	defer func() {
@@ -121,7 +122,7 @@ func Infer(m *ir.Model, shapes map[string][]int64) error {
 		}
 	}
 	if err := op.InferModel(m, shapes); err != nil {
-		return fail("mqatc inspect shows the model's inputs and operators; --input-shape NAME=1x3x640x640 gives an input its size", "%w", err)
+		return hint.Errorf("mqatc inspect shows the model's inputs and operators; --input-shape NAME=1x3x640x640 gives an input its size", "%w", err)
 	}
 	return nil
 }

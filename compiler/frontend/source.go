@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"strings"
 
 	"mqatc/onnx/format"
+	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/text"
 )
@@ -34,23 +34,6 @@ type Source struct {
 	// model as one ONNX file.
 	SHA256 string
 }
-
-// Error is a failure to bring a model in, with what to do about it.
-type Error struct {
-	err  error
-	hint string
-}
-
-// Error says what is wrong and where.
-func (e *Error) Error() string { return e.err.Error() }
-
-// Hint says what to do.
-func (e *Error) Hint() string { return e.hint }
-
-// Unwrap is the cause.
-func (e *Error) Unwrap() error { return e.err }
-
-func fail(hint, what string, args ...any) error { return &Error{fmt.Errorf(what, args...), hint} }
 
 // Read reads an ONNX file, or a pass dump where the name ends in .onnxtxt.
 func Read(path string) (*Source, error) {
@@ -77,7 +60,7 @@ func (s *Source) readFile() error {
 	for _, f := range append([]string{s.Path}, externalFiles(m, filepath.Dir(s.Path))...) {
 		n, err := addFile(h, f)
 		if err != nil {
-			return fail("let no other program change it meanwhile", "%s: %w", s.Path, err)
+			return hint.Errorf("let no other program change it meanwhile", "%s: %w", s.Path, err)
 		}
 		s.Bytes += n
 	}
@@ -98,16 +81,16 @@ func (s *Source) readDump() error {
 	info, err := os.Stat(s.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fail("check the path", "%s: no such file", s.Path)
+		return hint.Errorf("check the path", "%s: no such file", s.Path)
 	case err != nil:
-		return fail("check the path and its permissions", "%w", err)
+		return hint.Errorf("check the path and its permissions", "%w", err)
 	case !info.Mode().IsRegular():
-		return fail("give the path of a file NN_pass"+DumpExt, "%s: is not a regular file", s.Path)
+		return hint.Errorf("give the path of a file NN_pass"+DumpExt, "%s: is not a regular file", s.Path)
 	case info.Size() == 0:
-		return fail("dump it again with --dump-passes", "%s: the file is empty", s.Path)
+		return hint.Errorf("dump it again with --dump-passes", "%s: the file is empty", s.Path)
 	}
 	if s.Model, err = text.Load(s.Path); err != nil {
-		return fail("dump it again with --dump-passes, and keep weights.bin beside it", "%s: %w", s.Path, err)
+		return hint.Errorf("dump it again with --dump-passes, and keep weights.bin beside it", "%s: %w", s.Path, err)
 	}
 	raw, err := format.Marshal(s.Model)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
 	"mqatc/runtime/data/npy"
 	"mqatc/runtime/task/loss"
@@ -66,7 +67,7 @@ func (a *arrays) check(images []string) error {
 				continue
 			case err == nil || errors.Is(err, fs.ErrNotExist):
 			default:
-				return loss.Fail(targetsHint, "target %q: %w", t.name, err)
+				return hint.Errorf(targetsHint, "target %q: %w", t.name, err)
 			}
 			if missing++; missing == 1 {
 				first = image
@@ -77,7 +78,7 @@ func (a *arrays) check(images []string) error {
 			if missing > 1 {
 				more = fmt.Sprintf("; %d of %d images lack it", missing, len(images))
 			}
-			return loss.Fail(targetsHint, "target %q: image %s has no file %s%s", t.name, first, a.path(t, first), more)
+			return hint.Errorf(targetsHint, "target %q: image %s has no file %s%s", t.name, first, a.path(t, first), more)
 		}
 	}
 	return nil
@@ -96,7 +97,7 @@ func (a *arrays) read(image string) (train.Feeds, error) {
 			}
 		}
 		if err != nil {
-			return nil, loss.Fail(targetsHint, "target %q of image %s: %w", t.name, image, err)
+			return nil, hint.Errorf(targetsHint, "target %q of image %s: %w", t.name, image, err)
 		}
 	}
 	return out, nil

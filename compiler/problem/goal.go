@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 	"mqatc/passes/step"
@@ -45,13 +46,13 @@ func openGoal(m *ir.Model, in *prep.Input, o Options, own []*ir.Value, images []
 	if err := g.resolve(m, in, o, own, images); err != nil {
 		return nil, err
 	}
-	hint := "every trained weight must reach the loss through differentiable operators; mqatc step MODEL --loss FILE.onnx -o step.onnx shows the training step"
+	reach := "every trained weight must reach the loss through differentiable operators; mqatc step MODEL --loss FILE.onnx -o step.onnx shows the training step"
 	if err := g.infer(); err != nil {
-		return nil, loss.Fail(hint, "loss %s: %w", l.Name, err)
+		return nil, hint.Errorf(reach, "loss %s: %w", l.Name, err)
 	}
 	// A step graph that can be built now can be built when the training begins.
 	if _, err := step.Build(m, step.Options{Loss: l.Model, Batch: 1, Params: step.Trainable(m), Optimizer: step.Optimizer{Name: "sgd"}}); err != nil {
-		return nil, loss.Fail(hint, "loss %s: %w", l.Name, err)
+		return nil, hint.Errorf(reach, "loss %s: %w", l.Name, err)
 	}
 	return g, nil
 }
@@ -93,7 +94,7 @@ func (g *goal) resolve(m *ir.Model, in *prep.Input, o Options, own []*ir.Value, 
 		switch {
 		case of != nil:
 			if err := fits(v.Type, of.Type); err != nil {
-				return loss.Fail("declare the input as the network does; mqatc inspect MODEL shows its outputs", "loss %s: input %q: %w", g.loss.Name, v.Name(), err)
+				return hint.Errorf("declare the input as the network does; mqatc inspect MODEL shows its outputs", "loss %s: input %q: %w", g.loss.Name, v.Name(), err)
 			}
 			v.Type = of.Type.Clone()
 		case o.Data == "" || isTeacher || !haveFolder(o.Data, v.Name()):
@@ -107,7 +108,7 @@ func (g *goal) resolve(m *ir.Model, in *prep.Input, o Options, own []*ir.Value, 
 		if o.Data == "" {
 			where = "rendered data has no files of targets"
 		}
-		return loss.Fail(targetsHint, "loss %s: no source of input %s: neither an output nor an input of the network, nor OUTPUT%s of a float output, and %s; the outputs are %s",
+		return hint.Errorf(targetsHint, "loss %s: no source of input %s: neither an output nor an input of the network, nor OUTPUT%s of a float output, and %s; the outputs are %s",
 			g.loss.Name, strings.Join(lost, ", "), distill.Teacher, where, outputNames(m))
 	}
 	if len(files) == 0 {
@@ -117,7 +118,7 @@ func (g *goal) resolve(m *ir.Model, in *prep.Input, o Options, own []*ir.Value, 
 	for _, v := range files {
 		a, err := g.array(v, batch, images[0])
 		if err != nil {
-			return loss.Fail(targetsHint, "loss %s: target %q: %w", g.loss.Name, v.Name(), err)
+			return hint.Errorf(targetsHint, "loss %s: target %q: %w", g.loss.Name, v.Name(), err)
 		}
 		g.arrays.list = append(g.arrays.list, a)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"mqatc/onnx/format"
+	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 )
@@ -27,11 +28,11 @@ var inputTypes = []ir.DType{ir.Float32, ir.Float64, ir.Int32, ir.Int64, ir.Int8,
 func Read(path string) (*Loss, error) {
 	m, err := format.Load(path)
 	if err != nil {
-		return nil, Fail(formHint, "loss: %w", err)
+		return nil, hint.Errorf(formHint, "loss: %w", err)
 	}
 	l := &Loss{Name: filepath.Base(path), Model: m}
 	if err := l.prepare(); err != nil {
-		return nil, Fail(formHint, "loss %s: %w", path, err)
+		return nil, hint.Errorf(formHint, "loss %s: %w", path, err)
 	}
 	return l, nil
 }

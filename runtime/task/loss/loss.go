@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 )
@@ -45,24 +46,6 @@ func Names() []string {
 	return out
 }
 
-// Error is a loss that cannot be used, with what to do about it.
-type Error struct {
-	err  error
-	hint string
-}
-
-// Error says what is wrong and where.
-func (e *Error) Error() string { return e.err.Error() }
-
-// Hint says what to do.
-func (e *Error) Hint() string { return e.hint }
-
-// Unwrap is the cause.
-func (e *Error) Unwrap() error { return e.err }
-
-// Fail makes an error with a hint.
-func Fail(hint, what string, args ...any) error { return &Error{fmt.Errorf(what, args...), hint} }
-
 // Named makes the loss of a name: the mean over all float outputs of the loss of each against the target OUTPUT.target. The
 // outputs must have types; their first dimension is the batch. It is an error if none is float, if one does not suit the loss, or
 // if there is no such loss.
@@ -100,7 +83,7 @@ func (r row) build(outputs []*ir.Value) (*Loss, error) {
 		}
 	}
 	if n == 0 {
-		return nil, Fail("name another loss with --loss", "loss %s: the network has no float output", r.name)
+		return nil, hint.Errorf("name another loss with --loss", "loss %s: the network has no float output", r.name)
 	}
 	b.Site = ""
 	if n > 1 {
@@ -122,7 +105,7 @@ func (b *builder) op(name string, in ...*ir.Value) *ir.Value { return b.Op(name,
 
 // refuse is the error of an output that does not suit the loss.
 func (b *builder) refuse(o *ir.Value, what string, args ...any) error {
-	return Fail("name another loss, or write one for this network and give it as --loss FILE.onnx",
+	return hint.Errorf("name another loss, or write one for this network and give it as --loss FILE.onnx",
 		"output %q: %s", o.Name(), fmt.Sprintf(what, args...))
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mqatc/onnx/format"
+	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 	"mqatc/passes/grad"
@@ -340,7 +341,7 @@ func TestFiles(t *testing.T) {
 		}): `input "words"`,
 	} {
 		_, err := loss.Read(path)
-		var e *loss.Error
+		var e *hint.Error
 		if !errors.As(err, &e) || e.Hint() == "" || !strings.Contains(err.Error(), say) {
 			t.Errorf("%s: %v; want %q", path, err, say)
 		}
