@@ -26,7 +26,7 @@ var pairs = [][2]string{
 	{"mqat-4x", "float"},
 	{"mqat-8x", "float"},
 	{"mqat-4x", "uniform-4x"},
-	{"mqat-as-uniform-4x", "uniform-4x"},
+	{"mqat-8x", "uniform-4x"},
 	{"mqat-8x", "uniform-8x"},
 	{"mqat-as-uniform-8x", "uniform-8x"},
 }

@@ -40,7 +40,7 @@ type Config struct {
 
 // usualWork is how many multiply-accumulates, forward, all training of a run may take by default: a quarter of an hour on two cores.
 const (
-	usualWork  = 2.5e12
+	usualWork  = 1.5e12
 	mostEpochs = 10
 )
 

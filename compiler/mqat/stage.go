@@ -140,14 +140,12 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 	if err := schedule(lr); err != nil {
 		return nil, TrainInfo{}, nil, err
 	}
-	if b.cfg.Optimizer == "adam" || b.cfg.Optimizer == "adamw" {
-		tried, err := b.tryRate(o, lr)
-		if err != nil {
-			return nil, TrainInfo{}, nil, err
-		}
-		if err := schedule(tried); err != nil {
-			return nil, TrainInfo{}, nil, err
-		}
+	tried, err := b.tryRate(o, lr)
+	if err != nil {
+		return nil, TrainInfo{}, nil, err
+	}
+	if err := schedule(tried); err != nil {
+		return nil, TrainInfo{}, nil, err
 	}
 	res, err := fit.Run(b.ctx, o)
 	if err != nil {
