@@ -103,11 +103,11 @@ func (b *Bench) layerErrors(v *variant, t *plan.Table) (map[string]map[string]fl
 	return out, nil
 }
 
-// widths gives every weight the width of its module, or its own where the plan gives each layer one.
+// widths gives every weight of modules the width of its module, or its own where the plan gives each layer one.
 func (b *Bench) widths(modules map[string]int) map[string]int {
 	out := b.spread(modules)
-	for w, bits := range b.layerBits {
-		if modules[b.home[w]] < plan.Float {
+	for w := range out {
+		if bits, ok := b.layerBits[w]; ok && out[w] < plan.Float {
 			out[w] = bits
 		}
 	}

@@ -3,6 +3,7 @@ package mqat
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -309,7 +310,9 @@ func runAll(run score.Runner, feeds []train.Feeds) ([]map[string]*ir.Tensor, err
 func disagreement(got, want []map[string]*ir.Tensor) (float64, error) {
 	sum, n := 0.0, 0
 	for i := range want {
-		for name, t := range want[i] {
+		// In order, since the bits of a sum of floats depend on it.
+		for _, name := range slices.Sorted(maps.Keys(want[i])) {
+			t := want[i][name]
 			if t.DType() != ir.Float32 || got[i][name] == nil {
 				continue
 			}
