@@ -24,6 +24,8 @@ type Lab interface {
 	Settle(v Variant, module string) (Variant, error)
 	// Train trains what is not finished yet for a number of epochs; name identifies the training in the run directory.
 	Train(v Variant, name, module string, epochs float64) (Variant, TrainInfo, error)
+	// Between is a network part of the way, in 0..1, from one to what training made of it; false where there is none.
+	Between(from, to Variant, part float64) (Variant, bool, error)
 	// Score is the metric on held-out data, larger is better; name identifies the measurement.
 	Score(v Variant, name string) (float64, error)
 	// Plan solves the integer program at v, with the widths in fixed given.
@@ -55,7 +57,9 @@ type StageResult struct {
 	Bits          int
 	Before, After float64
 	Kept          bool // false: the training lowered the metric and was discarded
-	Info          TrainInfo
+	// Part of the way, in 0..1, from before the training to its end at which the metric was best.
+	Part float64
+	Info TrainInfo
 }
 
 // Outcome of a run of the algorithm.
@@ -175,15 +179,42 @@ func runStage(lab Lab, v Variant, name string, bits int, started bool, epochs fl
 		return st, nil, err
 	}
 	st.Info = info
-	if st.After, err = lab.Score(t, "stage-"+name+"-after"); err != nil {
+	if q, err = st.choose(lab, q, t, "stage-"+name); err != nil {
 		return st, nil, err
-	}
-	st.Kept = st.After >= st.Before
-	if st.Kept {
-		q = t
 	}
 	q, err = lab.Settle(q, name)
 	return st, q, err
+}
+
+// choose takes the best of the network before a training, the trained one, and two between them: near the noise of rounding a
+// training overshoots, and a part of its way is better than either end.
+func (st *StageResult) choose(lab Lab, before, trained Variant, unit string) (Variant, error) {
+	best := trained
+	var err error
+	if st.After, err = lab.Score(trained, unit+"-after"); err != nil {
+		return nil, err
+	}
+	st.Part = 1
+	for _, part := range []float64{0.5, 0.25} {
+		v, ok, err := lab.Between(before, trained, part)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			break
+		}
+		s, err := lab.Score(v, fmt.Sprintf("%s-%g", unit, part))
+		if err != nil {
+			return nil, err
+		}
+		if s > st.After {
+			best, st.After, st.Part = v, s, part
+		}
+	}
+	if st.Kept = st.After >= st.Before; !st.Kept {
+		best, st.Part = before, 0
+	}
+	return best, nil
 }
 
 // StageEpochs divides as many epochs as there are modules, times epochs, over the stages by the number of weights that each has to

@@ -12,6 +12,8 @@ type fakeLab struct {
 	plan  map[string]int
 	fixed map[string]int
 	calls []string
+	// blends says that there are networks between two.
+	blends bool
 }
 
 func (f *fakeLab) Modules() []ModuleInfo {
@@ -26,6 +28,9 @@ func (f *fakeLab) Settle(v Variant, m string) (Variant, error)   { return v, nil
 func (f *fakeLab) Train(v Variant, name, module string, epochs float64) (Variant, TrainInfo, error) {
 	f.calls = append(f.calls, fmt.Sprintf("%s %g", name, epochs))
 	return fmt.Sprintf("%s+", v), TrainInfo{}, nil
+}
+func (f *fakeLab) Between(from, to Variant, part float64) (Variant, bool, error) {
+	return fmt.Sprintf("%s~%g", to, part), f.blends, nil
 }
 func (f *fakeLab) Score(v Variant, name string) (float64, error) {
 	if s, ok := f.score[name]; ok {
@@ -100,5 +105,26 @@ func TestStageEpochs(t *testing.T) {
 	e := StageEpochs(10, []ModuleInfo{{"backbone", 600}, {"fpn", 200}, {"head", 200}})
 	if e["backbone"] != 14 || e["fpn"] != 8 || e["head"] != 8 {
 		t.Fatalf("%v: three stages of 10 epochs, half evenly and half by size", e)
+	}
+}
+
+func TestStageTakesTheBestPartOfItsTraining(t *testing.T) {
+	for _, c := range []struct {
+		after, half, quarter float64
+		want                 string
+		part                 float64
+		kept                 bool
+	}{
+		{0.7, 0.6, 0.6, "net+", 1, true},
+		{0.7, 0.8, 0.6, "net+~0.5", 0.5, true},
+		{0.4, 0.45, 0.55, "net+~0.25", 0.25, true},
+		{0.4, 0.45, 0.49, "net", 0, false},
+	} {
+		lab := &fakeLab{blends: true, score: map[string]float64{"s-after": c.after, "s-0.5": c.half, "s-0.25": c.quarter}}
+		st := StageResult{Before: 0.5}
+		got, err := st.choose(lab, "net", "net+", "s")
+		if err != nil || got != c.want || st.Part != c.part || st.Kept != c.kept {
+			t.Errorf("%+v: %v, %v of the way, kept %v, %v", c, got, st.Part, st.Kept, err)
+		}
 	}
 }

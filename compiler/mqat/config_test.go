@@ -8,7 +8,7 @@ func TestUsualEpochs(t *testing.T) {
 		stages       int
 		want         float64
 	}{
-		{578e6, 116, 3, 7},      // NanoDet
+		{578e6, 116, 3, 7},       // NanoDet
 		{1295e6, 116, 3, 3},      // PP-OCR
 		{1e6, 100, 3, 10},        // small networks stop at the most
 		{1e9, 100_000, 2, .0075}, // large data: a part of an epoch

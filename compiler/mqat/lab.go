@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strings"
 
 	"mqatc/compiler/fit"
 	"mqatc/compiler/problem"
@@ -304,6 +305,41 @@ func (b *Bench) Train(x Variant, name, module string, epochs float64) (Variant, 
 		}
 	}
 	return c, info, nil
+}
+
+// Between blends weights, biases and step sizes. Weights that are frozen bit by bit are on their grid at both ends and nowhere between.
+func (b *Bench) Between(from, to Variant, part float64) (Variant, bool, error) {
+	x, y := from.(*variant), to.(*variant)
+	if q, err := quant.Find(b.cfg.Quantizer); err != nil || q.Masked {
+		return nil, false, err
+	}
+	c := y.clone()
+	for name, t := range y.values {
+		old, err := b.before(x, name)
+		if err != nil {
+			return nil, false, err
+		}
+		now, err := t.Float32s()
+		if err != nil || len(old) != len(now) {
+			return nil, false, fmt.Errorf("%q has %d elements after training and %d before, %v", name, len(now), len(old), err)
+		}
+		mix := make([]float32, len(now))
+		for i := range mix {
+			mix[i] = old[i] + float32(part)*(now[i]-old[i])
+		}
+		if c.values[name], err = ir.FromFloat32s(mix, t.Dims()...); err != nil {
+			return nil, false, err
+		}
+	}
+	return c, true, nil
+}
+
+// before is the value in v of a tensor that a later training changed: a trained tensor, or the step sizes of a weight.
+func (b *Bench) before(v *variant, name string) ([]float32, error) {
+	if w, ok := strings.CutSuffix(name, quant.StepSuffix); ok && v.values[name] == nil && b.net.Model.Graph.Value(name) == nil {
+		return v.scales[w], nil
+	}
+	return b.value(v, name).Float32s()
 }
 
 // Score measures a variant on held-out data.

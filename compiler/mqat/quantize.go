@@ -163,12 +163,11 @@ func (b *Bench) runBaseline(res *Result, p *planner) error {
 			return err
 		}
 		res.Epochs, st.Info = epochs, info
-		if st.After, err = b.Score(t, "all-after"); err != nil {
+		x, err := st.choose(b, v, t, "all")
+		if err != nil {
 			return err
 		}
-		if st.Kept = st.After >= st.Before; st.Kept {
-			v = t.(*variant)
-		}
+		v = x.(*variant)
 		o.Stages = append(o.Stages, st)
 	}
 	for _, m := range b.modules {

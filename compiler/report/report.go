@@ -111,6 +111,7 @@ type Stage struct {
 	Before   float64 `json:"before"`
 	After    float64 `json:"after"`
 	Kept     bool    `json:"kept"`
+	Part     float64 `json:"part"` // of the way of the training that was taken, 0..1
 	Steps    int     `json:"steps"`
 	LossFrom float64 `json:"loss_from"`
 	LossTo   float64 `json:"loss_to"`
