@@ -10,11 +10,10 @@ import (
 	"mqatc/runtime/train"
 )
 
-// Trial steps of Rate, and by how much the loss over the last of them may exceed that of standing still.
+// Trial steps of Rate, the last of which count.
 const (
 	trialSteps = 12
 	trialTail  = 4
-	trialSlack = 1.1
 )
 
 // Rate finds the largest of rates, which stand in descending order, at which a few steps from the present values do not raise the loss
@@ -75,7 +74,7 @@ func Rate(ctx context.Context, o Options, rates []float64) (float64, error) {
 		if err != nil && !errors.Is(err, train.ErrDiverged) {
 			return 0, err
 		}
-		if err == nil && loss <= trialSlack*still {
+		if err == nil && loss <= still {
 			return rate, nil
 		}
 	}

@@ -38,10 +38,10 @@ type Config struct {
 	Threads int
 }
 
-// usualWork is how many multiply-accumulates, forward, all training of a run may take by default: a quarter of an hour on two cores.
+// usualWork is how many multiply-accumulates, forward, all training of a run may take by default: some ten minutes on two cores.
 const (
-	usualWork  = 1.5e12
-	mostEpochs = 10
+	usualWork  = 1e12
+	mostEpochs = 6
 )
 
 // usualEpochs is the default length of a stage for a network of so many multiply-accumulates an image.

@@ -8,11 +8,11 @@ func TestUsualEpochs(t *testing.T) {
 		stages       int
 		want         float64
 	}{
-		{578e6, 116, 3, 7},       // NanoDet
-		{1295e6, 116, 3, 3},      // PP-OCR
-		{1e6, 100, 3, 10},        // small networks stop at the most
-		{1e9, 100_000, 2, .0075}, // large data: a part of an epoch
-		{0, 100, 3, 10},          // sizes that are not known
+		{578e6, 116, 3, 4},       // NanoDet
+		{1295e6, 116, 3, 2},      // PP-OCR
+		{1e6, 100, 3, 6},        // small networks stop at the most
+		{1e9, 100_000, 2, .005}, // large data: a part of an epoch
+		{0, 100, 3, 6},          // sizes that are not known
 	} {
 		if got := usualEpochs(c.macs, c.images, c.stages); got != c.want {
 			t.Errorf("%d multiply-accumulates, %d images, %d stages: %g epochs, want %g", c.macs, c.images, c.stages, got, c.want)
