@@ -116,7 +116,12 @@ func (b *Bench) lower(v *variant) (fake *ir.Model, e *target.Emitted, err error)
 			if e, err = b.tgt.Emit(m, r, codes, spec.Activations, target.EmitOptions{}); err != nil {
 				return false, err
 			}
-			*m = *e.Model
+			// The pipeline infers all types of what it is handed; the model that is written has none.
+			c, err := e.Model.Clone()
+			if err != nil {
+				return false, err
+			}
+			*m = *c
 			return true, nil
 		}},
 	}
