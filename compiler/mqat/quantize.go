@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"mqatc/compiler/plan"
 	"mqatc/compiler/problem"
 	"mqatc/compiler/report"
 	"mqatc/compiler/rundir"
@@ -148,8 +149,11 @@ func (b *Bench) runBaseline(res *Result, p *planner) error {
 	}
 	for _, m := range b.modules {
 		v.active[m.Name] = true
-		o.Flow = append(o.Flow, m.Name)
-		o.Bits[m.Name] = b.widest(bits, m.Name)
+		o.Bits[m.Name] = plan.Float
+		if n := b.widest(bits, m.Name); n > 0 && n < plan.Float {
+			o.Bits[m.Name] = n
+			o.Flow = append(o.Flow, m.Name)
+		}
 	}
 	st := StageResult{Module: "all", Kept: true}
 	if st.Before, err = b.Score(v, "all-before"); err != nil {
