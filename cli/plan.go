@@ -152,11 +152,6 @@ func planRequest(c *cli.Context) (plan.Request, error) {
 	if r.Assign, err = parseAssign(c.StringSlice("assign")); err != nil {
 		return r, err
 	}
-	for name, b := range r.Assign {
-		if !(b >= 1 && b <= 8) && b != plan.Float {
-			return r, usagef("--assign %s=%d: widths are 1 to 8, or %d for float", name, b, plan.Float)
-		}
-	}
 	return r, nil
 }
 
