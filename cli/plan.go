@@ -155,7 +155,7 @@ func planRequest(c *cli.Context) (plan.Request, error) {
 	return r, nil
 }
 
-// planTarget is the target of --target and --activations: float activations are those of the target weights.
+// planTarget is the target of --target, without quantized activations where --activations says so.
 func planTarget(c *cli.Context) (target.Target, error) {
 	t, err := target.Find(c.String("target"))
 	if err != nil {
@@ -165,7 +165,8 @@ func planTarget(c *cli.Context) (target.Target, error) {
 	case "8":
 		return t, nil
 	case "none":
-		return target.Find("weights")
+		t.Activation = ir.Undefined
+		return t, nil
 	}
 	return t, usagef("--activations %q: 8 or none", c.String("activations"))
 }
