@@ -128,7 +128,7 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 		Threads: b.cfg.Threads, Late: true, Path: path, Key: key, State: map[string]*ir.Tensor{},
 		Optimizer: step.Optimizer{Name: b.cfg.Optimizer, Momentum: 0.9, ClipNorm: float32(b.cfg.ClipNorm)},
 		Progress: func(g train.Progress) {
-			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.5f", g.Mean))
+			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.4g", g.Mean))
 		},
 	}
 	schedule := func(lr float64) error {
