@@ -264,7 +264,7 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 		r.Probes = append(r.Probes, report.Probe{Module: x.Module, Before: natural(x.Before), After: natural(x.After), Float: natural(o.Float)})
 	}
 	for _, s := range o.Stages {
-		r.Stages = append(r.Stages, report.Stage{Module: s.Module, Bits: s.Bits, Before: natural(s.Before), After: natural(s.After), Kept: s.Kept,
+		r.Stages = append(r.Stages, report.Stage{Module: s.Module, Bits: s.Bits, Before: natural(s.Before), After: natural(s.After), Kept: s.Kept, Part: s.Part,
 			Steps: s.Info.Steps, LossFrom: s.Info.LossFrom, LossTo: s.Info.LossTo})
 	}
 	for name, c := range b.curves {
