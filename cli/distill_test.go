@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"mqatc/compiler/report"
+	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
 	"mqatc/runtime/ort/orttest"
 )
 
@@ -72,6 +74,17 @@ func TestQuantizeFromImagesAlone(t *testing.T) {
 	}
 	if len(r.Agreement) != 6 || len(r.Verify) == 0 {
 		t.Errorf("%d outputs compared, %d verified", len(r.Agreement), len(r.Verify))
+	}
+	m, err := format.Load(filepath.Join(out, "model.onnx"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := m.Graph.First(); n != nil; n = n.Next() {
+		for _, o := range n.Outputs() {
+			if !o.IsOutput() && o.Type.Kind == ir.KindTensor {
+				t.Fatalf("the file holds the type of %q, which any reader can infer", o.Name())
+			}
+		}
 	}
 	for _, name := range []string{"model.onnx", "weights.bin", "weights.json", "weights.h", "report.html", "report.json", "run/events.jsonl"} {
 		if info, err := os.Stat(filepath.Join(out, name)); err != nil || info.Size() == 0 {

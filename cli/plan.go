@@ -152,15 +152,10 @@ func planRequest(c *cli.Context) (plan.Request, error) {
 	if r.Assign, err = parseAssign(c.StringSlice("assign")); err != nil {
 		return r, err
 	}
-	for name, b := range r.Assign {
-		if !(b >= 1 && b <= 8) && b != plan.Float {
-			return r, usagef("--assign %s=%d: widths are 1 to 8, or %d for float", name, b, plan.Float)
-		}
-	}
 	return r, nil
 }
 
-// planTarget is the target of --target and --activations: float activations are those of the target weights.
+// planTarget is the target of --target, without quantized activations where --activations says so.
 func planTarget(c *cli.Context) (target.Target, error) {
 	t, err := target.Find(c.String("target"))
 	if err != nil {
@@ -170,7 +165,8 @@ func planTarget(c *cli.Context) (target.Target, error) {
 	case "8":
 		return t, nil
 	case "none":
-		return target.Find("weights")
+		t.Activation = ir.Undefined
+		return t, nil
 	}
 	return t, usagef("--activations %q: 8 or none", c.String("activations"))
 }

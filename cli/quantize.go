@@ -32,10 +32,10 @@ func methodFlags() []cli.Flag {
 		&cli.StringFlag{Name: "compress-basis", Value: "achieved", Usage: "achieved (bytes of weights and all that stands for them), nominal or file"},
 		&cli.StringFlag{Name: "method", Value: "mqat", Usage: "mqat, uniform, hawq or ptq"},
 		&cli.StringFlag{Name: "quantizer", Value: "lsq", Usage: "lsq, inq or inq-pow2"},
-		&cli.StringFlag{Name: "planner", Value: "measured", Usage: "ilp takes the optimum of the integer program; measured tries the assignments that fit on held-out data and takes the best"},
+		&cli.StringFlag{Name: "planner", Value: "measured", Usage: "ilp takes the optimum of the integer program; measured tries the assignments that fit on held-out data and takes the best, with --compress-basis achieved"},
 		&cli.StringFlag{Name: "bits", Value: "2,4,8", Usage: "widths to choose from"},
 		&cli.StringFlag{Name: "activations", Value: "8", Usage: "8 bits, or none to leave them float"},
-		&cli.StringFlag{Name: "granularity", Value: "auto", Usage: "what gets a width of its own: module, layer, or auto for the better of the two before training; needs --planner measured"},
+		&cli.StringFlag{Name: "granularity", Value: "auto", Usage: "what gets a width of its own: module, layer, or auto for the better of the two before training; layers need --planner measured and --compress-basis achieved"},
 		&cli.StringFlag{Name: "placement", Value: "measured", Usage: "measured leaves activations float whose quantization costs most, with at most a tenth of the work; all quantizes all that the target can"},
 		&cli.StringSliceFlag{Name: "assign", Usage: "width of a module by name or role, as backbone=8; 32 keeps it float"},
 		&cli.BoolFlag{Name: "per-tensor", Usage: "one scale for each weight tensor instead of one per output channel"},
@@ -110,6 +110,9 @@ func quantizeConfig(c *cli.Context) (mqat.Config, error) {
 	if cfg.Assign, err = parseAssign(c.StringSlice("assign")); err != nil {
 		return cfg, err
 	}
+	if err := cfg.Check(); err != nil {
+		return cfg, usageError(err)
+	}
 	if s := cfg.Sensitivity; s != "" && s != plan.Weights {
 		if _, cfg.Given, err = plan.ReadSensitivity(s); err != nil {
 			return cfg, withHint(fmt.Errorf("quantize: %w", err), sensitivityHint)
@@ -156,6 +159,9 @@ func parseAssign(list []string) (map[string]int, error) {
 		b, err := strconv.Atoi(bits)
 		if !ok || err != nil {
 			return nil, usagef("--assign %q: write MODULE=BITS, as backbone=8", s)
+		}
+		if !(b >= 1 && b <= 8) && b != plan.Float {
+			return nil, usagef("--assign %s: widths are 1 to 8, or %d for float", s, plan.Float)
 		}
 		out[name] = b
 	}
@@ -237,6 +243,9 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	if f.Stopped {
 		tellStopped(c)
 		return nil
+	}
+	if err := plan.CheckAssign(f.Partition, cfg.Assign); err != nil {
+		return usageError(err)
 	}
 	spec, err := taskOf(c, f.Source.Model)
 	if err != nil {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -51,10 +54,14 @@ func trainCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			rate, err := trainFlags(c)
+			if err != nil {
+				return err
+			}
 			if err := openRuntime(c); err != nil {
 				return err
 			}
-			return trainModel(c, path)
+			return trainModel(c, path, rate)
 		},
 	}
 }
@@ -70,9 +77,41 @@ type trained struct {
 	Detail   any     `json:"detail"`
 }
 
-func trainModel(c *cli.Context, path string) error {
+// trainFlags refuses flags that no training can take, before any work is done, and reads the schedule.
+func trainFlags(c *cli.Context) (train.Schedule, error) {
+	if o := c.String("optimizer"); !slices.Contains(step.Optimizers(), o) {
+		return nil, usagef("--optimizer %q: one of %s", o, strings.Join(step.Optimizers(), ", "))
+	}
+	if e := c.Float64("epochs"); !(e >= 0 && e <= math.MaxInt32) {
+		return nil, usagef("--epochs %g: a number from 0", e)
+	}
+	if b := c.Int("batch"); b < 1 {
+		return nil, usagef("--batch %d: at least 1", b)
+	}
+	rate, err := train.ParseSchedule(c.String("schedule"), c.Float64("lr"))
+	if err != nil {
+		return nil, usageError(err)
+	}
+	return rate, nil
+}
+
+// trainIdentity is what the bytes of a training depend on.
+func trainIdentity(c *cli.Context, sha string) rundir.Identity {
+	id := machine(c)
+	id["command"], id["input"] = "train", sha
+	for _, f := range []string{"data", "eval-data", "task", "epochs", "batch", "lr", "schedule", "optimizer", "momentum", "weight-decay", "clip-norm", "seed", "input-shape"} {
+		id[f] = fmt.Sprint(c.Value(f))
+	}
+	if sum, err := fileSHA256(c.String("task")); err == nil {
+		id["task"] = sum
+	}
+	id["loss"] = lossID(c)
+	return id
+}
+
+func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 	out := c.String("o")
-	m, raw, err := readModel(c, path)
+	m, sha, err := readModel(c, path)
 	if err != nil {
 		return err
 	}
@@ -89,20 +128,15 @@ func trainModel(c *cli.Context, path string) error {
 		return err
 	}
 	defer prob.Close()
-	id := rundir.Identity{"command": "train", "input": raw, "runtime": libraryID()}
-	for _, f := range []string{"data", "eval-data", "task", "epochs", "batch", "lr", "schedule", "optimizer", "momentum", "weight-decay", "clip-norm", "seed"} {
-		id[f] = fmt.Sprint(c.Value(f))
+	d, resumed, err := rundir.Open(out, trainIdentity(c, sha), rundir.Options{Resume: c.Bool("resume")})
+	var mismatch *rundir.MismatchError
+	if errors.As(err, &mismatch) {
+		return withHint(fmt.Errorf("train: %w", err), "use the same flags, input and library, or name an empty folder with -o")
 	}
-	id["loss"] = lossID(c)
-	d, resumed, err := rundir.Open(out, id, rundir.Options{Resume: c.Bool("resume")})
 	if err != nil {
 		return withHint(fmt.Errorf("train: %w", err), "name an empty folder with -o, or add --resume to go on with the run in it")
 	}
 	defer d.Close()
-	rate, err := train.ParseSchedule(c.String("schedule"), c.Float64("lr"))
-	if err != nil {
-		return usageError(err)
-	}
 	checkpoint, err := d.File("train")
 	if err != nil {
 		return err
@@ -123,7 +157,7 @@ func trainModel(c *cli.Context, path string) error {
 			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm"))},
 		Path: checkpoint, Key: "train",
 		Progress: func(g train.Progress) {
-			p.Update("train", g.Step, g.Steps, fmt.Sprintf("loss %.4f  lr %.2g  %.0f images/s", g.Mean, g.Rate, g.ImagesPerSecond))
+			p.Update("train", g.Step, g.Steps, fmt.Sprintf("loss %.4g  lr %.2g  %.0f images/s", g.Mean, g.Rate, g.ImagesPerSecond))
 		},
 	})
 	if err != nil {
@@ -151,7 +185,7 @@ func trainModel(c *cli.Context, path string) error {
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, doc)
 	}
-	p.Line("%d steps in %.0f s, loss %.4f -> %.4f, %s %.4f on %d images; %s", steps, doc.Seconds, res.LossFrom, res.LossTo, score.Name,
+	p.Line("%d steps in %.0f s, loss %.4g -> %.4g, %s %.4g on %d images; %s", steps, doc.Seconds, res.LossFrom, res.LossTo, score.Name,
 		score.Value(), score.Images, filepath.Join(out, "model.onnx"))
 	return nil
 }

@@ -122,8 +122,28 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Probes == 0 {
 		c.Probes = 32
 	}
-	if c.Epochs < 0 || c.Batch < 1 || c.LR < 0 || c.Steps < 0 {
-		return c, fmt.Errorf("epochs %g, batch %d, learning rate %g, steps %d: none may be negative", c.Epochs, c.Batch, c.LR, c.Steps)
+	if !(c.Epochs >= 0 && c.Epochs <= math.MaxInt32) || c.Batch < 1 || !(c.LR >= 0 && c.LR <= math.MaxFloat32) || c.Steps < 0 || c.Probes < 1 {
+		return c, fmt.Errorf("epochs %g, batch %d, learning rate %g, steps %d, probes %d: none may be negative or infinite", c.Epochs, c.Batch, c.LR, c.Steps, c.Probes)
 	}
-	return c, nil
+	return c, c.checkGranularity()
+}
+
+// checkGranularity refuses widths by layer where nothing would measure them.
+func (c Config) checkGranularity() error {
+	switch {
+	case c.Granularity == "layer" && c.Method == "uniform", c.Granularity == "module" && c.Method == "hawq":
+		return fmt.Errorf("method %s does not give each %s a width of its own", c.Method, c.Granularity)
+	case c.Granularity != "layer" || c.Method == "hawq":
+	case c.Planner != "measured":
+		return fmt.Errorf("granularity layer needs planner measured, not %s", c.Planner)
+	case c.Basis != plan.Achieved && c.Budget == 0:
+		return fmt.Errorf("granularity layer needs compress-basis %s, not %s", plan.Achieved, c.Basis)
+	}
+	return nil
+}
+
+// Check refuses what no run can take.
+func (c Config) Check() error {
+	_, err := c.withDefaults()
+	return err
 }

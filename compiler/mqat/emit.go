@@ -82,7 +82,7 @@ func (b *Bench) emit(v *variant, out string, spec task.Task, sourceBytes int64) 
 		inputs = append(inputs, f)
 	}
 	b.watch.Line("run the emitted model at every optimization level")
-	if em.Verify, err = b.tgt.Verify(levels{}, fake, e, em.Model, inputs); err != nil {
+	if em.Verify, err = b.tgt.Verify(levels{b.cfg.Threads}, fake, e, em.Model, inputs); err != nil {
 		return em, err
 	}
 	return em, nil
@@ -116,7 +116,12 @@ func (b *Bench) lower(v *variant) (fake *ir.Model, e *target.Emitted, err error)
 			if e, err = b.tgt.Emit(m, r, codes, spec.Activations, target.EmitOptions{}); err != nil {
 				return false, err
 			}
-			*m = *e.Model
+			// The pipeline infers all types of what it is handed; the model that is written has none.
+			c, err := e.Model.Clone()
+			if err != nil {
+				return false, err
+			}
+			*m = *c
 			return true, nil
 		}},
 	}
@@ -165,7 +170,7 @@ func (b *Bench) pack(m *ir.Model, blob string, e *target.Emitted, placed []forma
 }
 
 // levels runs models for target.Verify.
-type levels struct{}
+type levels struct{ threads int }
 
 func level(l target.Level) ort.OptLevel {
 	switch l {
@@ -179,15 +184,15 @@ func level(l target.Level) ort.OptLevel {
 	return ort.All
 }
 
-func (levels) Open(m *ir.Model, l target.Level) (target.Session, error) {
+func (r levels) Open(m *ir.Model, l target.Level) (target.Session, error) {
 	raw, err := format.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	return ort.NewSession(raw, ort.SessionOptions{OptLevel: level(l)})
+	return ort.NewSession(raw, ort.SessionOptions{OptLevel: level(l), Threads: max(r.threads, 0)})
 }
 
-func (levels) Optimized(m *ir.Model, l target.Level) (*ir.Model, error) {
+func (r levels) Optimized(m *ir.Model, l target.Level) (*ir.Model, error) {
 	raw, err := format.Marshal(m)
 	if err != nil {
 		return nil, err
@@ -198,7 +203,7 @@ func (levels) Optimized(m *ir.Model, l target.Level) (*ir.Model, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "optimized.onnx")
-	s, err := ort.NewSession(raw, ort.SessionOptions{OptLevel: level(l), OptimizedModelPath: path})
+	s, err := ort.NewSession(raw, ort.SessionOptions{OptLevel: level(l), Threads: max(r.threads, 0), OptimizedModelPath: path})
 	if err != nil {
 		return nil, err
 	}

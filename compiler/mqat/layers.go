@@ -21,16 +21,11 @@ const layerImages = 4
 // layered is the assignment of widths to layers within a budget of bytes that does least to the outputs: each layer is quantized
 // alone to each width and measured, and errors that small add up. Widths of modules in fixed stand.
 func (p *planner) layered(v *variant, fixed map[string]int, budget int64) (*plan.Document, error) {
-	in, err := p.input(v)
+	in, err := p.input(v, true)
 	if err != nil {
 		return nil, err
 	}
-	r := plan.Request{Layers: true, Budget: budget, Bits: p.b.cfg.Bits, Assign: map[string]int{}}
-	for module, bits := range p.assigned(fixed) {
-		for _, w := range p.b.members(module) {
-			r.Assign[w] = bits
-		}
-	}
+	r := plan.Request{Layers: true, Budget: budget, Bits: p.b.cfg.Bits, Assign: p.b.spread(p.assigned(fixed))}
 	t, err := plan.Measure(in, plan.Sensitivity{Source: "error of each layer alone"}, r)
 	if err != nil {
 		return nil, err

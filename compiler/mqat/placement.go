@@ -75,13 +75,19 @@ func (c *placementChoice) float() []string {
 	return out
 }
 
-func (b *Bench) measurePlacement() (*placementChoice, error) {
-	placed := map[string]bool{}
+// inModules are the weights in modules: those that can be quantized.
+func (b *Bench) inModules() map[string]bool {
+	out := map[string]bool{}
 	for name := range b.weight {
 		if b.home[name] != "" {
-			placed[name] = true
+			out[name] = true
 		}
 	}
+	return out
+}
+
+func (b *Bench) measurePlacement() (*placementChoice, error) {
+	placed := b.inModules()
 	pl, err := b.tgt.Place(b.net.Model, placed)
 	if err != nil {
 		return nil, err
@@ -105,18 +111,30 @@ func (b *Bench) measurePlacement() (*placementChoice, error) {
 			break
 		}
 		p.Float = true
-		less, err := b.tgt.Leaving(c.float()...).Place(b.net.Model, placed)
+		share, err := b.floatPart(c, placed, whole)
 		if err != nil {
 			return nil, err
 		}
-		share := 1 - b.quantizedMACs(less)/max(whole, 1)
-		if share > floatShare {
-			p.Float = false
-			continue
-		}
-		c.Share = share
+		p.Float = share <= floatShare
 	}
-	return c, b.agreeing(c, placed)
+	if err := b.agreeing(c, placed); err != nil {
+		return nil, err
+	}
+	c.Share, err = b.floatPart(c, placed, whole)
+	return c, err
+}
+
+// floatPart is the part of whole multiply-accumulates that run in float by the choice c.
+func (b *Bench) floatPart(c *placementChoice, placed map[string]bool, whole float64) (float64, error) {
+	left := c.float()
+	if len(left) == 0 {
+		return 0, nil
+	}
+	less, err := b.tgt.Leaving(left...).Place(b.net.Model, placed)
+	if err != nil {
+		return 0, err
+	}
+	return 1 - b.quantizedMACs(less)/max(whole, 1), nil
 }
 
 // agreeingCosine is the least cosine between optimization levels that a choice of activations must leave at 8 bits: more than
@@ -127,8 +145,11 @@ const agreeingCosine = 0.9995
 // optimization level: layers that run in float add up in another order from level to level, and where a network is chaotic the
 // quantizers behind them blow that up.
 func (b *Bench) agreeing(c *placementChoice, placed map[string]bool) error {
-	whole := b.tgt
-	defer func() { b.tgt = whole }()
+	whole, quantizer := b.tgt, b.cfg.Quantizer
+	defer func() { b.tgt, b.cfg.Quantizer = whole, quantizer }()
+	if q, err := quant.Find(quantizer); err == nil && q.Masked {
+		b.cfg.Quantizer = "ptq" // a codebook of 8 bits need not be integers
+	}
 	for i := len(c.Points) - 1; i >= 0; i-- {
 		if !c.Points[i].Float {
 			continue
@@ -141,7 +162,6 @@ func (b *Bench) agreeing(c *placementChoice, placed map[string]bool) error {
 		c.Points[i].Float = false
 		c.GivenBack = append(c.GivenBack, c.Points[i].Value)
 	}
-	c.Share = 0
 	return nil
 }
 
@@ -181,7 +201,7 @@ func (b *Bench) agrees(placed map[string]bool) (bool, error) {
 	for _, f := range feeds {
 		inputs = append(inputs, f)
 	}
-	found, err := b.tgt.Verify(levels{}, fake, e, e.Model, inputs)
+	found, err := b.tgt.Verify(levels{b.cfg.Threads}, fake, e, e.Model, inputs)
 	if found == nil || len(found.Agreements) == 0 {
 		return false, err
 	}

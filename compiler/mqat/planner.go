@@ -3,7 +3,6 @@ package mqat
 import (
 	"fmt"
 	"maps"
-	"slices"
 
 	"mqatc/compiler/plan"
 	"mqatc/compiler/report"
@@ -39,7 +38,8 @@ func (p *planner) request(fixed map[string]int) plan.Request {
 	return r
 }
 
-func (p *planner) input(v *variant) (plan.Input, error) {
+// input is what is planned; layers says that the units are layers.
+func (p *planner) input(v *variant, layers bool) (plan.Input, error) {
 	m, err := p.b.plain(v)
 	if err != nil {
 		return plan.Input{}, err
@@ -47,15 +47,20 @@ func (p *planner) input(v *variant) (plan.Input, error) {
 	in := plan.Input{Model: m, Partition: p.b.net.Partition, PayloadBefore: p.j.PayloadBefore, FileBefore: p.j.SourceBytes, Target: p.b.tgt,
 		Quantizer: p.b.cfg.Quantizer, PerTensor: p.b.cfg.PerTensor}
 	if p.b.cfg.Basis == plan.File {
-		in.FileAfter = func(bits map[string]int) (int64, error) { return p.fileAfter(bits) }
+		in.FileAfter = func(bits map[string]int) (int64, error) {
+			if !layers {
+				bits = p.b.spread(bits)
+			}
+			return p.fileAfter(bits)
+		}
 	}
 	return in, nil
 }
 
-// fileAfter emits the network at widths of modules, untrained, to see how many bytes that takes.
-func (p *planner) fileAfter(modules map[string]int) (int64, error) {
+// fileAfter emits the network at widths of weights, untrained, to see how many bytes that takes.
+func (p *planner) fileAfter(bits map[string]int) (int64, error) {
 	b := p.b
-	v, err := b.assign(b.Float().(*variant), b.spread(modules))
+	v, err := b.assign(b.Float().(*variant), bits)
 	if err != nil {
 		return 0, err
 	}
@@ -136,7 +141,7 @@ func (p *planner) plan(v *variant, fixed map[string]int) (map[string]int, error)
 }
 
 func (p *planner) make(v *variant, r plan.Request) (*plan.Document, error) {
-	in, err := p.input(v)
+	in, err := p.input(v, r.Layers)
 	if err != nil {
 		return nil, err
 	}
@@ -155,58 +160,44 @@ func (p *planner) make(v *variant, r plan.Request) (*plan.Document, error) {
 	return d, p.b.dir.Store(p.b.prefix+"plan", d)
 }
 
-// uniform is the widest width that fits when all modules take the same.
+// uniform is the widest width that fits when all modules that are not assigned one take the same.
 func (p *planner) uniform() (map[string]int, error) {
-	in, err := p.input(p.b.Float().(*variant))
+	in, err := p.input(p.b.Float().(*variant), false)
 	if err != nil {
 		return nil, err
 	}
-	t, err := plan.Measure(in, plan.Sensitivity{Source: plan.Weights}, p.request(nil))
+	r := p.request(nil)
+	t, err := plan.Measure(in, plan.Sensitivity{Source: plan.Weights}, r)
 	if err != nil {
 		return nil, err
 	}
-	limit := p.b.cfg.Budget
-	if limit == 0 {
-		limit = int64(float64(p.j.PayloadBefore) / p.b.cfg.Compress)
-	}
-	widths := slices.Clone(p.b.cfg.Bits)
-	slices.Reverse(widths)
-	for _, bits := range widths {
-		total := t.Fixed
-		for _, os := range t.Options {
-			for _, o := range os {
-				if o.Bits == bits {
-					total += o.Bytes
-				}
-			}
-		}
-		if total <= limit {
-			modules := map[string]int{}
-			for _, m := range p.b.modules {
-				modules[m.Name] = bits
-			}
-			if p.doc, err = t.Solve(plan.Request{Budget: total, Bits: []int{bits}}); err != nil {
-				return nil, err
-			}
-			return p.b.spread(modules), nil
-		}
-	}
-	d, err := t.Solve(p.request(nil))
+	d, err := t.Uniform(r)
 	if err != nil {
 		return nil, err
 	}
-	d.Reason = fmt.Sprintf("no width of %v for all modules reaches the size asked for", p.b.cfg.Bits)
-	return nil, &InfeasibleError{d}
+	p.doc = d
+	if d.Infeasible() {
+		d.Reason = fmt.Sprintf("one width of %v for all modules is not enough: %s", p.b.cfg.Bits, d.Reason)
+		return nil, &InfeasibleError{d}
+	}
+	// The report shows what else there is at this size.
+	all, err := t.Solve(plan.Request{Budget: d.Bytes.After})
+	if err != nil {
+		return nil, err
+	}
+	d.Frontier = all.Frontier
+	return p.b.spread(d.Bits), nil
 }
 
 // layerwise is HAWQ's way: every layer gets a width of its own from the same importance.
 func (p *planner) layerwise(v *variant) (map[string]int, error) {
 	r := p.request(nil)
-	r.Layers = true
+	r.Layers, r.Assign = true, p.b.spread(p.assigned(nil))
 	d, err := p.make(v, r)
 	if err != nil {
 		return nil, err
 	}
+	p.mixed = d
 	return d.Bits, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"mqatc/compiler/plan"
 	"mqatc/compiler/problem"
 	"mqatc/compiler/report"
 	"mqatc/compiler/rundir"
@@ -148,8 +149,11 @@ func (b *Bench) runBaseline(res *Result, p *planner) error {
 	}
 	for _, m := range b.modules {
 		v.active[m.Name] = true
-		o.Flow = append(o.Flow, m.Name)
-		o.Bits[m.Name] = b.widest(bits, m.Name)
+		o.Bits[m.Name] = plan.Float
+		if n := b.widest(bits, m.Name); n > 0 && n < plan.Float {
+			o.Bits[m.Name] = n
+			o.Flow = append(o.Flow, m.Name)
+		}
 	}
 	st := StageResult{Module: "all", Kept: true}
 	if st.Before, err = b.Score(v, "all-before"); err != nil {
@@ -260,7 +264,7 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 		r.Probes = append(r.Probes, report.Probe{Module: x.Module, Before: natural(x.Before), After: natural(x.After), Float: natural(o.Float)})
 	}
 	for _, s := range o.Stages {
-		r.Stages = append(r.Stages, report.Stage{Module: s.Module, Bits: s.Bits, Before: natural(s.Before), After: natural(s.After), Kept: s.Kept,
+		r.Stages = append(r.Stages, report.Stage{Module: s.Module, Bits: s.Bits, Before: natural(s.Before), After: natural(s.After), Kept: s.Kept, Part: s.Part,
 			Steps: s.Info.Steps, LossFrom: s.Info.LossFrom, LossTo: s.Info.LossTo})
 	}
 	for name, c := range b.curves {

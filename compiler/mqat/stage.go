@@ -3,6 +3,7 @@ package mqat
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"mqatc/compiler/fit"
 	"mqatc/compiler/problem"
@@ -127,7 +128,7 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 		Threads: b.cfg.Threads, Late: true, Path: path, Key: key, State: map[string]*ir.Tensor{},
 		Optimizer: step.Optimizer{Name: b.cfg.Optimizer, Momentum: 0.9, ClipNorm: float32(b.cfg.ClipNorm)},
 		Progress: func(g train.Progress) {
-			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.5f", g.Mean))
+			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.4g", g.Mean))
 		},
 	}
 	schedule := func(lr float64) error {
@@ -237,20 +238,26 @@ func (b *Bench) measure(v *variant, part problem.Part, name string) (*score.Scor
 // calibrationImages is how many training images activation ranges are taken from.
 const calibrationImages = 32
 
-// observe counts the values at the points of pl that have not been counted yet, on the float network.
+// observe counts the values at the points of pl, on the float network. All points that there can be are counted at once: which of
+// them are outputs decides what onnxruntime fuses, and a resumed run begins with others than the one that was killed.
 func (b *Bench) observe(pl *quant.Placement) error {
 	if b.obs == nil {
 		b.obs = quant.Observations{}
 	}
-	rest := &quant.Placement{Type: pl.Type}
+	missing := func(p quant.ActivationPoint) bool { return b.obs[p.Value] == nil }
+	if !slices.ContainsFunc(pl.Points, missing) {
+		return nil
+	}
+	rest, err := b.tgt.Leaving().Place(b.net.Model, b.inModules())
+	if err != nil {
+		return err
+	}
 	for _, p := range pl.Points {
-		if b.obs[p.Value] == nil {
+		if !slices.ContainsFunc(rest.Points, func(o quant.ActivationPoint) bool { return o.Value == p.Value }) {
 			rest.Points = append(rest.Points, p)
 		}
 	}
-	if len(rest.Points) == 0 {
-		return nil
-	}
+	rest.Points = slices.DeleteFunc(rest.Points, func(p quant.ActivationPoint) bool { return !missing(p) })
 	m, names, err := quant.Observers(b.net.Model, rest)
 	if err != nil {
 		return err

@@ -174,6 +174,12 @@ func (r Request) assigned(units []Unit) (map[string]int, error) {
 	return out, nil
 }
 
+// CheckAssign refuses widths, by name or role, that the modules of p cannot take.
+func CheckAssign(p *partition.Partition, assign map[string]int) error {
+	_, err := Request{Assign: assign}.assigned(Modules(p))
+	return err
+}
+
 // UnknownModuleError says that Assign names something that is neither a module nor a role.
 type UnknownModuleError struct {
 	Name  string

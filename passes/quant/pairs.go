@@ -31,6 +31,9 @@ func CheckPairs(codes []int64, dims []int64, group int64) error {
 		return nil
 	}
 	order := rowOrder(dims)
+	if len(order) == 0 {
+		return nil
+	}
 	for row := 0; row+len(order) <= len(codes); row += len(order) {
 		for k := 0; k+1 < len(order); k += 2 {
 			a, b := codes[row+order[k]], codes[row+order[k+1]]
@@ -62,6 +65,9 @@ func rowOrder(dims []int64) []int {
 // it moved any. rows is what rowOrder gives; q holds whole rows.
 func limitPairs(q []int16, order []int, limit int16) bool {
 	moved := false
+	if len(order) == 0 {
+		return false
+	}
 	for row := 0; row+len(order) <= len(q); row += len(order) {
 		for k := 0; k+1 < len(order); k += 2 {
 			a, b := &q[row+order[k]], &q[row+order[k+1]]

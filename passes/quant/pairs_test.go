@@ -98,6 +98,18 @@ func TestPairsStayBelowTheirLimit(t *testing.T) {
 	}
 }
 
+func TestWeightsWithoutElementsHaveNoPairs(t *testing.T) {
+	for _, dims := range [][]int64{{2, 0, 3, 3}, {0, 2, 3, 3}} {
+		s := Site{Name: "w", Dims: dims, Bits: 8, Quantizer: "lsq", PairLimit: PairLimit}
+		if _, err := s.Start(nil); err != nil {
+			t.Error(err)
+		}
+		if (&Codes{Grid: Grid{Lo: -128, Hi: 127}}).limit(s) || CheckPairs(nil, dims, 1) != nil {
+			t.Errorf("%v has pairs", dims)
+		}
+	}
+}
+
 func TestPairsThatExceedTheLimitAreNamed(t *testing.T) {
 	dims := []int64{2, 2, 1, 1}
 	if err := CheckPairs([]int64{64, 64, 0, 0}, dims, 1); err != nil {

@@ -5,6 +5,9 @@ import "mqatc/onnx/ir"
 // leastProbability keeps the logarithm of a probability finite.
 const leastProbability = 1e-7
 
+// mostClasses bounds the constant that numbers the classes.
+const mostClasses = 1 << 20
+
 // crossEntropy is -log softmax(y)[t], the mean over the positions with a class. y holds logits [N, C, d...] with at least two
 // classes; where the network ends in a Softmax over the classes, y are probabilities and the loss is -log y[t]. The target is the
 // class of each position, int64 [N, d...]; -1 leaves a position out.
@@ -14,6 +17,9 @@ func crossEntropy(b *builder, o, y *ir.Value) *ir.Value {
 		return b.Fail(b.refuse(o, "cross-entropy needs logits [N, C, ...] of 2 classes or more, not %v", o.Type))
 	}
 	classes := s[1].Size
+	if classes > mostClasses {
+		return b.Fail(b.refuse(o, "cross-entropy takes %d classes at most, not %v", mostClasses, o.Type))
+	}
 	shape := append(ir.Shape{s[0]}, s[2:]...)
 	t := b.target(o, ir.Int64, shape, &Bounds{Min: -1, Max: float64(classes - 1)})
 	var logp *ir.Value

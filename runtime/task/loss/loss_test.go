@@ -283,6 +283,13 @@ func TestUnfitOutputs(t *testing.T) {
 			t.Errorf("%s was made for %v", name, outputs)
 		}
 	}
+	v, err := ir.NewGraph("net").AddInput("y", ir.TensorType(ir.Float32, ir.Shape{ir.Sym("N"), ir.D(1 << 60)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loss.Named("cross-entropy", []*ir.Value{v}); err == nil {
+		t.Error("cross-entropy numbers 2^60 classes")
+	}
 }
 
 func TestFiles(t *testing.T) {
