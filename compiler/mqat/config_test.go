@@ -8,8 +8,8 @@ func TestUsualEpochs(t *testing.T) {
 		stages       int
 		want         float64
 	}{
-		{578e6, 116, 3, 4},       // NanoDet
-		{1295e6, 116, 3, 2},      // PP-OCR
+		{578e6, 116, 3, 4},      // NanoDet
+		{1295e6, 116, 3, 2},     // PP-OCR
 		{1e6, 100, 3, 6},        // small networks stop at the most
 		{1e9, 100_000, 2, .005}, // large data: a part of an epoch
 		{0, 100, 3, 6},          // sizes that are not known

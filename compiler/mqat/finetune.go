@@ -14,8 +14,8 @@ type FineTuned struct {
 	Info          TrainInfo
 }
 
-// FineTune trains the float network of j for as many epochs as MQAT would take, with the same data, optimizer and rate. The better of
-// the two on held-out data is measured on the evaluation data.
+// FineTune trains the float network of j for as many epochs as MQAT would take, with the same data, optimizer and rate. What is best
+// on held-out data, at the end of the training or part of its way, is measured on the evaluation data.
 func FineTune(ctx context.Context, j Job) (*FineTuned, error) {
 	cfg, err := j.Config.withDefaults()
 	if err != nil {
@@ -36,17 +36,17 @@ func FineTune(ctx context.Context, j Job) (*FineTuned, error) {
 		return nil, err
 	}
 	f.Info = info
-	before, err := b.Score(v, "float")
-	if err != nil {
+	st := StageResult{Module: "all"}
+	if st.Before, err = b.Score(v, "float"); err != nil {
 		return nil, err
 	}
-	after, err := b.Score(t, "float-after")
+	best, err := st.choose(b, v, t, "float")
 	if err != nil {
 		return nil, err
 	}
 	f.After = f.Before
-	if after >= before {
-		if f.After, err = b.measure(t.(*variant), problem.Eval, "float fine-tuned"); err != nil {
+	if st.Kept {
+		if f.After, err = b.measure(best.(*variant), problem.Eval, "float fine-tuned"); err != nil {
 			return nil, err
 		}
 	}
