@@ -17,7 +17,8 @@ import (
 // OutputAgreement compares one output with the float network's, over images.
 type OutputAgreement struct {
 	Output string `json:"output"`
-	// Cosine is the mean over images of <y,t>/(|y||t|), 1 where both are zero; RelativeError that of |y-t|/|t|.
+	// Cosine is the mean over images of <y,t>/(|y||t|), 1 where both are zero; RelativeError that of |y-t|/|t|. A single number has
+	// no angle: 1 - |y-t|/max(|y|,|t|,0.05) stands for its cosine.
 	Cosine        float64 `json:"cosine"`
 	RelativeError float64 `json:"relative_error"`
 }
@@ -31,6 +32,9 @@ type Agreement struct {
 	RelativeError float64           `json:"relative_error"`
 	Outputs       []OutputAgreement `json:"outputs"`
 }
+
+// singleFloor is what a single number counts as at least: below it, it says that something is not there.
+const singleFloor = 0.05
 
 // Compare is the cosine and the relative error of one output of one image.
 func Compare(y, t []float32) (cosine, relative float64, err error) {
@@ -49,6 +53,10 @@ func Compare(y, t []float32) (cosine, relative float64, err error) {
 		return 0, 0, fmt.Errorf("distill: the outputs are not finite")
 	}
 	switch {
+	case len(y) == 1 && tt > 0:
+		return single(yy, tt, dd), math.Sqrt(dd / tt), nil
+	case len(y) == 1 && dd > 0:
+		return single(yy, tt, dd), 1, nil
 	case yy == 0 && tt == 0:
 		return 1, 0, nil
 	case yy == 0 || tt == 0:
@@ -59,6 +67,11 @@ func Compare(y, t []float32) (cosine, relative float64, err error) {
 
 // Each looks at image i: what the networks were fed and their outputs. It is called from several goroutines.
 type Each func(i int, feeds, student, teacher map[string]*ir.Tensor) error
+
+// single compares two numbers by the squares of both and of their difference.
+func single(yy, tt, dd float64) float64 {
+	return 1 - math.Sqrt(dd)/max(math.Sqrt(yy), math.Sqrt(tt), singleFloor)
+}
 
 // Measure runs both networks over n images made by feed and compares their float outputs. Differing outputs are an error. each may
 // be nil.

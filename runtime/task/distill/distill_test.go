@@ -134,3 +134,14 @@ func TestAgreement(t *testing.T) {
 		t.Errorf("cosine %v, want %v", a.Outputs[1].Cosine, want)
 	}
 }
+
+func TestSingleNumbersAreComparedBySize(t *testing.T) {
+	for _, c := range []struct {
+		y, t float32
+		want float64
+	}{{0, 0, 1}, {1e-6, 1e-9, 1 - 2e-5}, {0.2, 1e-6, 0}, {0.9, 1, 0.9}, {-1, 1, -1}} {
+		if got, _, err := Compare([]float32{c.y}, []float32{c.t}); err != nil || math.Abs(got-c.want) > 1e-4 {
+			t.Errorf("%g and %g: %g, want %g, %v", c.y, c.t, got, c.want, err)
+		}
+	}
+}
