@@ -141,12 +141,14 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 	if err := schedule(lr); err != nil {
 		return nil, TrainInfo{}, nil, err
 	}
-	tried, err := b.tryRate(o, lr)
-	if err != nil {
-		return nil, TrainInfo{}, nil, err
-	}
-	if err := schedule(tried); err != nil {
-		return nil, TrainInfo{}, nil, err
+	if steps >= leastTried {
+		tried, err := b.tryRate(o, lr)
+		if err != nil {
+			return nil, TrainInfo{}, nil, err
+		}
+		if err := schedule(tried); err != nil {
+			return nil, TrainInfo{}, nil, err
+		}
 	}
 	res, err := fit.Run(b.ctx, o)
 	if err != nil {
@@ -155,8 +157,12 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 	return res.Values, TrainInfo{Steps: res.Steps, LossFrom: res.LossFrom, LossTo: res.LossTo}, res.Curve, nil
 }
 
-// rateTrials is how many rates are tried, each a quarter of the one before.
-const rateTrials = 6
+// rateTrials is how many rates are tried, each a quarter of the one before; a training of fewer steps than leastTried, such as a
+// probe, would take less time than its trials.
+const (
+	rateTrials = 6
+	leastTried = 24
+)
 
 // tryRate finds a rate of at most lr at which o's training does not begin by making things worse.
 func (b *Bench) tryRate(o fit.Options, lr float64) (float64, error) {
