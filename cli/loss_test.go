@@ -107,7 +107,7 @@ func TestOwnLossOnObjectron(t *testing.T) {
 		t.Skipf("needs the network %s (set MQATC_SHARED to the folder that holds models/)", net)
 	}
 	if testing.Short() {
-		t.Skip("takes a minute")
+		t.Skip("takes a minute: runs without -short")
 	}
 	orttest.TestLibrary(t)
 	dir := t.TempDir()
