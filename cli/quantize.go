@@ -36,13 +36,14 @@ func methodFlags() []cli.Flag {
 		&cli.StringFlag{Name: "bits", Value: "2,4,8", Usage: "widths to choose from"},
 		&cli.StringFlag{Name: "activations", Value: "8", Usage: "8 bits, or none to leave them float"},
 		&cli.StringFlag{Name: "granularity", Value: "auto", Usage: "what gets a width of its own: module, layer, or auto for the better of the two before training; layers need --planner measured and --compress-basis achieved"},
+		&cli.BoolFlag{Name: "equalize", Value: true, Usage: "scale activations by channel, and the weights around them inversely, so that they suit 8 bits"},
 		&cli.StringFlag{Name: "placement", Value: "measured", Usage: "measured leaves activations float whose quantization costs most, with at most a tenth of the work; all quantizes all that the target can"},
 		&cli.StringSliceFlag{Name: "assign", Usage: "width of a module by name or role, as backbone=8; 32 keeps it float"},
 		&cli.BoolFlag{Name: "per-tensor", Usage: "one scale for each weight tensor instead of one per output channel"},
 		&cli.BoolFlag{Name: "probe", Usage: "run 2-bit probes of every module; the default where the task has labels (--probe=false leaves them out)"},
 		&cli.Float64Flag{Name: "epochs", Usage: "passes over the data in each stage; 0 takes as many as ten minutes on two cores allow, at most 6"},
 		&cli.IntFlag{Name: "batch", Value: 8, Usage: "images in a step"},
-		&cli.Float64Flag{Name: "lr", Usage: "learning rate; 0 takes the optimizer's default"},
+		&cli.Float64Flag{Name: "lr", Usage: "learning rate, taken as it is; 0 tries the optimizer's default before each training and lowers it where that makes things worse"},
 		&cli.StringFlag{Name: "optimizer", Value: "adam", Usage: "adam (rates relative to the size of each tensor), adamw, sgd or nesterov"},
 		&cli.IntFlag{Name: "probes", Value: 32, Usage: "Hessian probes at most"},
 		&cli.StringFlag{Name: "sensitivity", Usage: "FILE that sensitivity -o wrote, or weights, which takes every layer as equally sensitive; by default the Hessian is measured", TakesFile: true},
@@ -85,7 +86,7 @@ func quantizeCommand() *cli.Command {
 func quantizeConfig(c *cli.Context) (mqat.Config, error) {
 	cfg := mqat.Config{Method: c.String("method"), Quantizer: c.String("quantizer"), Basis: c.String("compress-basis"), PerTensor: c.Bool("per-tensor"),
 		Target: c.String("target"), Probe: c.Bool("probe"), Epochs: c.Float64("epochs"), Batch: c.Int("batch"), LR: c.Float64("lr"),
-		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Sensitivity: c.String("sensitivity"), Planner: c.String("planner"), Placement: c.String("placement"), Granularity: c.String("granularity"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
+		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Sensitivity: c.String("sensitivity"), Planner: c.String("planner"), Equalize: c.Bool("equalize"), Placement: c.String("placement"), Granularity: c.String("granularity"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
 	if err := quantizeNames(c); err != nil {
 		return cfg, err
 	}
@@ -235,7 +236,7 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	}
 	p := newProgress(c.App.ErrWriter)
 	defer p.Close()
-	f, err := bringIn(c, path, "quant", "emit")
+	f, err := bringIn(c, path, "equalize", "quant", "emit")
 	if err != nil {
 		return err
 	}

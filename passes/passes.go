@@ -4,6 +4,7 @@ package passes
 
 import (
 	"mqatc/passes/clean"
+	"mqatc/passes/equalize"
 	"mqatc/passes/fold"
 	"mqatc/passes/pass"
 	"mqatc/passes/rebatch"
@@ -14,12 +15,14 @@ var Table = []pass.Info{
 	clean.Info,
 	rebatch.Info,
 	fold.Info,
+	equalize.Info,
 	{
 		Name: "quant",
 		Doc:  "Weights and activations are fake-quantized where the target's placement rules say, with trainable scales.",
 		After: []pass.Order{
 			{Pass: "clean", Why: "weights are found as initializers"},
 			{Pass: "fold", Why: "a normalization folded into weights afterwards would move them off their grid"},
+			{Pass: "equalize", Why: "scales are chosen for the channels as they will be"},
 		},
 	},
 	{

@@ -24,18 +24,21 @@ type Config struct {
 	Epochs      float64 // of a stage [as many as usualWork allows, at most mostEpochs]
 	Steps       int     // most optimizer steps of a stage; 0 means no bound
 	Batch       int     // [8]
-	LR          float64 // [0.002 for adam: how far a tensor moves in a step relative to its size, for weights of 4 bits; 0.01 for sgd]
+	LR          float64 // taken as it is where given; the default is tried before a training and lowered if it makes things worse [0.002 for adam: how far a tensor moves in a step relative to its size, for weights of 4 bits; 0.01 for sgd]
 	Optimizer   string  // row of passes/step [adam]
 	ClipNorm    float64 // [5]
 	Probes      int     // Hessian probes at most [32]
 	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
 	Granularity string  // what gets a width of its own, module, layer, or auto for the better of the two before training [auto]
 	Placement   string  // measured leaves activations float whose quantization costs most, all quantizes all that the target can [measured]
+	Equalize    bool    // scale activations by channel so that they suit 8 bits
 	Sensitivity string  // "" measures the Hessian, "weights" takes lambda = 1
 	// Given are sensitivities of the float network that were measured before, instead of Sensitivity. May be nil.
 	Given   *plan.SensitivityFile
 	Seed    uint64
 	Threads int
+
+	tryRates bool
 }
 
 // usualWork is how many multiply-accumulates, forward, all training of a run may take by default: some ten minutes on two cores.
@@ -108,6 +111,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("activations of %d bits: 8 or none", c.Activations)
 	}
 	if c.LR == 0 {
+		c.tryRates = true
 		c.LR = 0.01
 		if c.Optimizer == "adam" || c.Optimizer == "adamw" {
 			c.LR = 0.002

@@ -55,6 +55,8 @@ type Bench struct {
 	passes  PassRunner
 	// layerBits are widths by weight, where the plan gives each layer its own.
 	layerBits map[string]int
+	// stretched is by how much equalization multiplied the squared size of a weight; nil where there was none.
+	stretched map[string]float64
 	// placement is what choosePlacement found; nil where the target's rules stand as they are.
 	placement *placementChoice
 }
@@ -86,7 +88,7 @@ func newBench(ctx context.Context, net Network, prob problem.Problem, dir *rundi
 	if cfg.Activations == 0 {
 		tgt.Activation = ir.Undefined
 	}
-	b := &Bench{ctx: ctx, cfg: cfg, net: net, prob: prob, dir: dir, watch: watch, tgt: tgt, params: weights.Find(net.Model.Graph),
+	b := &Bench{ctx: ctx, cfg: cfg, net: net, prob: prob, dir: dir, watch: watch, tgt: tgt,
 		home: map[string]string{}, weight: map[string]weights.Param{}, curves: map[string][]float64{}}
 	macs := int64(0)
 	for _, m := range net.Partition.Modules {
@@ -96,11 +98,7 @@ func newBench(ctx context.Context, net Network, prob problem.Problem, dir *rundi
 			b.home[w.Value.Name()] = m.Name
 		}
 	}
-	for _, p := range b.params {
-		if p.Kind == weights.Weight {
-			b.weight[p.Value.Name()] = p
-		}
-	}
+	b.findParams()
 	if b.cfg.Epochs == 0 {
 		stages := len(b.modules)
 		if b.cfg.Probe {

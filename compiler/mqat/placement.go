@@ -117,7 +117,7 @@ func (b *Bench) measurePlacement() (*placementChoice, error) {
 		}
 		p.Float = share <= floatShare
 	}
-	if err := b.agreeing(c, placed); err != nil {
+	if err := b.agreeing(c); err != nil {
 		return nil, err
 	}
 	c.Share, err = b.floatPart(c, placed, whole)
@@ -141,45 +141,53 @@ func (b *Bench) floatPart(c *placementChoice, placed map[string]bool, whole floa
 // verification asks of the trained network, which is another.
 const agreeingCosine = 0.9995
 
-// agreeing gives back choices, the least important first, until the network, rounded to 8 bits, is the same function at every
-// optimization level: layers that run in float add up in another order from level to level, and where a network is chaotic the
-// quantizers behind them blow that up.
-func (b *Bench) agreeing(c *placementChoice, placed map[string]bool) error {
-	whole, quantizer := b.tgt, b.cfg.Quantizer
-	defer func() { b.tgt, b.cfg.Quantizer = whole, quantizer }()
-	if q, err := quant.Find(quantizer); err == nil && q.Masked {
-		b.cfg.Quantizer = "ptq" // a codebook of 8 bits need not be integers
+// agreeing keeps choices, the most important first, as long as the network, rounded to 8 bits, is the same function at every
+// optimization level, and gives the others back: layers that run in float add up in another order from level to level, and where a
+// network is chaotic the quantizers behind them blow that up.
+func (b *Bench) agreeing(c *placementChoice) error {
+	whole := b.tgt
+	defer func() { b.tgt = whole }()
+	wanted := c.float()
+	if len(wanted) == 0 {
+		return nil
 	}
-	for i := len(c.Points) - 1; i >= 0; i-- {
-		if !c.Points[i].Float {
+	// Mostly all of them will do, which takes one look.
+	b.tgt = whole.Leaving(wanted...)
+	if ok, err := b.agrees(); err != nil || ok {
+		return err
+	}
+	for i := range c.Points {
+		c.Points[i].Float = false
+	}
+	for i := range c.Points {
+		p := &c.Points[i]
+		if !slices.Contains(wanted, p.Value) {
 			continue
 		}
+		p.Float = true
+		b.watch.Update("placement by levels", i, len(wanted), "")
 		b.tgt = whole.Leaving(c.float()...)
-		ok, err := b.agrees(placed)
-		if err != nil || ok {
+		ok, err := b.agrees()
+		if err != nil {
 			return err
 		}
-		c.Points[i].Float = false
-		c.GivenBack = append(c.GivenBack, c.Points[i].Value)
+		if !ok {
+			p.Float = false
+			c.GivenBack = append(c.GivenBack, p.Value)
+		}
 	}
 	return nil
 }
 
-// agrees rounds all weights in placed to 8 bits and compares the optimization levels.
-func (b *Bench) agrees(placed map[string]bool) (bool, error) {
+// agrees rounds all weights in modules to 8 bits and compares the optimization levels.
+func (b *Bench) agrees() (bool, error) {
+	defer b.plainly()()
 	if b.tgt.Bytes {
 		return true, nil
 	}
-	bits := map[string]int{}
-	for name := range placed {
-		bits[name] = 8
-	}
-	v, err := b.assign(b.Float().(*variant), bits)
+	v, err := b.eightBits()
 	if err != nil {
 		return false, err
-	}
-	for _, m := range b.modules {
-		v.active[m.Name] = true
 	}
 	fake, r, pl, err := b.rounded(v)
 	if err != nil {
@@ -211,6 +219,31 @@ func (b *Bench) agrees(placed map[string]bool) (bool, error) {
 		}
 	}
 	return err == nil, nil
+}
+
+// eightBits is the float network with all weights in modules at 8 bits, not rounded yet, and all activations quantized.
+func (b *Bench) eightBits() (*variant, error) {
+	bits := map[string]int{}
+	for name := range b.inModules() {
+		bits[name] = 8
+	}
+	v, err := b.assign(b.Float().(*variant), bits)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range b.modules {
+		v.active[m.Name] = true
+	}
+	return v, nil
+}
+
+// plainly makes rounding use integers until the function it returns is called: a codebook of 8 bits need not be such.
+func (b *Bench) plainly() func() {
+	was := b.cfg.Quantizer
+	if q, err := quant.Find(was); err == nil && q.Masked {
+		b.cfg.Quantizer = "ptq"
+	}
+	return func() { b.cfg.Quantizer = was }
 }
 
 // quantizedMACs counts the multiply-accumulates of layers that read quantized activations.

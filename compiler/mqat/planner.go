@@ -90,14 +90,14 @@ func (p *planner) fileAfter(bits map[string]int) (int64, error) {
 // lambda are the sensitivities at v; weights that have their widths already count nothing.
 func (p *planner) lambda(v *variant) (plan.Sensitivity, error) {
 	if p.b.cfg.Sensitivity == plan.Weights {
-		return plan.Sensitivity{Source: plan.Weights}, nil
+		return p.b.unstretched(plan.Sensitivity{Source: plan.Weights}), nil
 	}
 	if f := p.b.cfg.Given; f != nil {
 		p.layers = nil
 		for _, l := range f.Layers {
 			p.layers = append(p.layers, report.Layer{Name: l.Name, Module: p.b.home[l.Name], N: l.N, Lambda: l.Lambda, StdErr: l.StdErr})
 		}
-		return f.Sensitivity("file"), nil
+		return p.b.unstretched(f.Sensitivity("file")), nil
 	}
 	res, err := p.b.sensitivity(v)
 	if err != nil {

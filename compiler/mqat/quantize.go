@@ -65,6 +65,9 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 	if cfg.Epochs == 0 && cfg.Method != "ptq" {
 		b.watch.Line("%.3g epochs a stage", b.cfg.Epochs)
 	}
+	if err := b.equalize(); err != nil {
+		return nil, err
+	}
 	if err := b.choosePlacement(); err != nil {
 		return nil, err
 	}

@@ -141,7 +141,7 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 	if err := schedule(lr); err != nil {
 		return nil, TrainInfo{}, nil, err
 	}
-	if steps >= leastTried {
+	if steps >= leastTried && b.cfg.tryRates {
 		tried, err := b.tryRate(o, lr)
 		if err != nil {
 			return nil, TrainInfo{}, nil, err
@@ -264,7 +264,12 @@ func (b *Bench) observe(pl *quant.Placement) error {
 		}
 	}
 	rest.Points = slices.DeleteFunc(rest.Points, func(p quant.ActivationPoint) bool { return !missing(p) })
-	m, names, err := quant.Observers(b.net.Model, rest)
+	return b.calibrate(rest, b.obs.Add)
+}
+
+// calibrate runs the float network over calibration images and hands on the values at the points of pl.
+func (b *Bench) calibrate(pl *quant.Placement, add func(names []string, batch map[string]*ir.Tensor) error) error {
+	m, names, err := quant.Observers(b.net.Model, pl)
 	if err != nil {
 		return err
 	}
@@ -288,7 +293,7 @@ func (b *Bench) observe(pl *quant.Placement) error {
 		for k, t := range f {
 			batch[k] = t
 		}
-		if err := b.obs.Add(names, batch); err != nil {
+		if err := add(names, batch); err != nil {
 			return err
 		}
 		if err := b.ctx.Err(); err != nil {

@@ -44,7 +44,7 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	}
 	trainIdx, heldIdx := data.HoldOut(all.Len())
 	folder := all.Subset(limited(trainIdx, o.Limit))
-	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx), o.Limit)), decides: decides, threads: o.Threads}
+	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads}
 	if p.goal, err = openGoal(m, in, o, nil, folder.Names); err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 		return nil, err
 	}
 	p.eval = p.held
-	how := "every tenth training image by name, at most 400"
+	how := fmt.Sprintf("every tenth training image by name, at most %d", mostHeld)
 	if o.Eval != "" {
 		if p.eval, err = images.Open(o.Eval); err != nil {
 			return nil, err

@@ -107,7 +107,7 @@ func openPose(m *ir.Model, in *prep.Input, o Options, decides metric) (Problem, 
 	}
 	p := &poseProblem{threads: o.Threads, decides: decides}
 	trainIdx, heldIdx := data.HoldOut(src.Len())
-	how := "every tenth training image by name, at most 400"
+	how := fmt.Sprintf("every tenth training image by name, at most %d", mostHeldPoses)
 	evalSrc := o.EvalSource
 	if evalSrc == nil && o.Eval != "" {
 		if evalSrc, err = bop.Open(o.Eval, bop.Options{}); err != nil {
@@ -118,7 +118,7 @@ func openPose(m *ir.Model, in *prep.Input, o Options, decides metric) (Problem, 
 	if p.train, err = wdr.NewData(in, layout, cfg, src, trainIdx); err != nil {
 		return nil, err
 	}
-	if p.held, err = wdr.NewData(in, layout, cfg, src, limited(thinned(heldIdx), o.Limit)); err != nil {
+	if p.held, err = wdr.NewData(in, layout, cfg, src, limited(thinned(heldIdx, mostHeldPoses), o.Limit)); err != nil {
 		return nil, err
 	}
 	p.eval = p.held

@@ -144,17 +144,21 @@ func limited(idx []int, n int) []int {
 	return idx
 }
 
-// mostHeld bounds the images that decisions are made on: beyond it a measurement costs more than it tells.
-const mostHeld = 400
+// Bounds of the images that decisions are made on: beyond them a measurement costs more than it tells. Agreement with the float
+// network is a sum over many elements of each image; a pose is right or wrong, and 400 of them tell a point and a half apart.
+const (
+	mostHeld      = 400
+	mostHeldPoses = 2000
+)
 
-// thinned keeps at most mostHeld of the held-out images, evenly spread.
-func thinned(idx []int) []int {
-	if len(idx) <= mostHeld {
+// thinned keeps at most so many of the held-out images, evenly spread.
+func thinned(idx []int, most int) []int {
+	if len(idx) <= most {
 		return idx
 	}
-	out := make([]int, mostHeld)
+	out := make([]int, most)
 	for i := range out {
-		out[i] = idx[i*len(idx)/mostHeld]
+		out[i] = idx[i*len(idx)/most]
 	}
 	return out
 }

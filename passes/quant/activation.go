@@ -31,6 +31,9 @@ type ActivationPoint struct {
 	Group string
 	// Except names, by first output value, readers that keep the float value.
 	Except []string
+	// Limit, above 0, is what an activation function in front bounds the value by, from below by 0: the range begins at 0 and ends at
+	// Limit or below, so that saturation takes the function's place.
+	Limit float64
 	// Through, if not nil, is the function of all that reads the value: calibration then counts the error behind it.
 	Through func(x float64) float64
 }

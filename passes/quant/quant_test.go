@@ -329,7 +329,7 @@ func TestRangeIsNearTheBest(t *testing.T) {
 			}
 			return sum
 		}
-		r, err := o.Range(MSE, ir.Uint8, false, nil)
+		r, err := o.Range(MSE, ir.Uint8, false, nil, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

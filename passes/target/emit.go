@@ -77,6 +77,9 @@ func (t Target) Emit(m *ir.Model, r *quant.Report, codes []*quant.Codes, pl *qua
 	if err := e.halves(r.Halves); err != nil {
 		return nil, fmt.Errorf("emit: %w", err)
 	}
+	if err := e.saturated(); err != nil {
+		return nil, fmt.Errorf("emit: %w", err)
+	}
 	if t.Exact {
 		if err := e.clips(); err != nil {
 			return nil, fmt.Errorf("emit: %w", err)

@@ -80,6 +80,31 @@ func (e *emitter) clips() error {
 	return nil
 }
 
+// saturated removes Clips from 0 to a bound at which, or below, the quantizer that alone reads them saturates.
+func (e *emitter) saturated() error {
+	for _, n := range e.g.Nodes() {
+		hi := bound(n)
+		if hi == 0 || n.Output(0).IsOutput() || len(n.Output(0).Uses()) != 1 {
+			continue
+		}
+		q := n.Output(0).Uses()[0].Node
+		if !q.Is("QuantizeLinear") || q.Input(0) != n.Output(0) {
+			continue
+		}
+		scale, zero, dtype, ok := perTensor(q)
+		if !ok || zero != 0 || dtype != ir.Uint8 || 255*float64(scale) > hi*(1+1e-6) {
+			continue
+		}
+		if err := e.g.ReplaceUses(n.Output(0), n.Input(0)); err != nil {
+			return err
+		}
+		if err := removeDead(e.g, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // perTensor reads the one scale, zero point and integer type of a QuantizeLinear or DequantizeLinear.
 func perTensor(n *ir.Node) (scale float32, zero int64, dtype ir.DType, ok bool) {
 	s, err := constFloats(n.Input(1))

@@ -21,8 +21,8 @@ var onnxruntime = Target{
 	Narrow: true, Fold: []string{"Conv", "ConvTranspose", "Gemm", "MatMul"},
 }
 
-// clipsAtZero reports a Relu, or a Clip to zero and above: an unsigned quantizer with zero point 0 clips there by itself. A Clip with
-// an upper bound is none, for a power of two rarely ends there.
+// clipsAtZero reports a Relu, or a Clip to zero and above: an unsigned quantizer with zero point 0 clips there by itself. For a Clip
+// with an upper bound see limits.
 func clipsAtZero(n *ir.Node) bool {
 	if n.Is("Relu") {
 		return true

@@ -2,6 +2,7 @@ package target
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"mqatc/onnx/ir"
@@ -48,6 +49,8 @@ func (t Target) Place(m *ir.Model, quantized map[string]bool) (*quant.Placement,
 			return nil, fmt.Errorf("place: %q is no weight of rank 2 or more of a Conv, ConvTranspose, Gemm or MatMul", name)
 		}
 	}
+	p.root = p.movement()
+	p.limits()
 	p.run()
 	p.collect(pl)
 	return pl, nil
@@ -60,6 +63,8 @@ type placer struct {
 	float  map[*ir.Node]bool // layers with a weight that stays float
 	points map[*ir.Value]bool
 	leads  map[*ir.Node]bool // a layer can be reached from here
+	root   func(*ir.Value) *ir.Value
+	limit  map[*ir.Value]float64 // by root: what bounds all values that share a range, from 0; none where there is no such
 }
 
 func (p *placer) add(n *ir.Node, w *ir.Value) {
@@ -126,7 +131,7 @@ func (p *placer) integerOutput(l layer) *ir.Value {
 		return nil
 	}
 	y := n.Output(0)
-	if u := y.Uses(); len(u) == 1 && !y.IsOutput() && p.t.Fused != nil && p.t.Fused(u[0].Node) && u[0].Node.Graph() == p.g {
+	if u := y.Uses(); len(u) == 1 && !y.IsOutput() && u[0].Node.Graph() == p.g && p.fused(u[0].Node) {
 		y = u[0].Node.Output(0)
 	}
 	if y.IsOutput() {
@@ -144,12 +149,11 @@ func constantBias(n *ir.Node) bool { return n.Input(2) == nil || n.Input(2).Init
 
 // collect lists points in graph order, with their groups and exceptions, and the layers meant to run in integers.
 func (p *placer) collect(pl *quant.Placement) {
-	root := p.movement()
 	add := func(v *ir.Value) {
 		if !p.points[v] {
 			return
 		}
-		pt := quant.ActivationPoint{Value: v.Name(), Group: root(v).Name(), Through: through(v)}
+		pt := quant.ActivationPoint{Value: v.Name(), Group: p.root(v).Name(), Through: through(v), Limit: p.limit[p.root(v)]}
 		for _, u := range v.Uses() {
 			if o := u.Node.Output(0); p.float[u.Node] && o != nil {
 				pt.Except = append(pt.Except, o.Name())
@@ -199,6 +203,56 @@ func positiveClip(n *ir.Node) bool {
 	return ok && lo >= 0
 }
 
+// fused reports an activation function that the quantizer behind it does by itself.
+func (p *placer) fused(n *ir.Node) bool {
+	return p.t.Fused != nil && (p.t.Fused(n) || p.limit[p.root(n.Output(0))] > 0 && bound(n) > 0)
+}
+
+// bound is the upper bound of a Clip from 0, 0 for anything else.
+func bound(n *ir.Node) float64 {
+	if lo, hi, ok := clipBounds(n); ok && lo == 0 && hi > 0 && !math.IsInf(hi, 1) {
+		return hi
+	}
+	return 0
+}
+
+// limits finds the sets of values with one range that Clips from 0 to a bound make, all of them, behind layers.
+func (p *placer) limits() {
+	p.limit = map[*ir.Value]float64{}
+	if p.t.Fused == nil || p.t.Activation != ir.Uint8 {
+		return
+	}
+	free := map[*ir.Value]bool{}
+	for _, v := range p.g.Inputs() {
+		free[p.root(v)] = true
+	}
+	for n := p.g.First(); n != nil; n = n.Next() {
+		for _, o := range n.Outputs() {
+			r := p.root(o)
+			if n.Domain == "" && moved(n) {
+				continue
+			}
+			x := n.Input(0)
+			hi := bound(n)
+			if hi == 0 || x == nil || x.Producer() == nil || !x.Producer().Is("Conv") {
+				free[r] = true
+				continue
+			}
+			if l, ok := p.limit[r]; !ok || hi < l {
+				p.limit[r] = hi
+			}
+		}
+	}
+	for r := range free {
+		delete(p.limit, r)
+	}
+}
+
+// moved reports data movement.
+func moved(n *ir.Node) bool {
+	return moves[n.Op] || n.Op == "Resize" && n.Str("mode", "nearest") == "nearest"
+}
+
 // positive reports whether v holds no negative element, by the operators that make it.
 func (p *placer) positive(v *ir.Value, depth int) bool {
 	n := v.Producer()
@@ -233,7 +287,7 @@ func (p *placer) movement() func(*ir.Value) *ir.Value {
 		return v
 	}
 	for n := p.g.First(); n != nil; n = n.Next() {
-		if n.Domain != "" || !(moves[n.Op] || n.Op == "Resize" && n.Str("mode", "nearest") == "nearest") {
+		if n.Domain != "" || !moved(n) {
 			continue
 		}
 		first := n.Input(0)

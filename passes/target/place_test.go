@@ -241,3 +241,59 @@ func TestValuesLeftFloat(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A Clip from 0 to a bound costs nothing where the quantizer behind it saturates at the bound or below.
+func TestBoundedActivationsSaturate(t *testing.T) {
+	run := newRunner(t)
+	n := newNet(t, 5, 17)
+	relu6 := func(x *ir.Value) *ir.Value { return n.op("Clip", []*ir.Value{x, n.b.Float(0), n.b.Float(6)}) }
+	x := n.input(1, 4, 12, 12)
+	a := relu6(n.conv(x, "conv0", 16, 4, 3))
+	b := relu6(n.conv(a, "conv1", 16, 1, 3, ir.AInt("group", 16)))
+	c := n.op("Concat", []*ir.Value{a, b}, ir.AInt("axis", 1))
+	n.output(n.conv(c, "conv2", 3, 32, 1), "y")
+	tg, _ := Find("onnxruntime")
+	spec, on, _ := allWeights(n.m, 8, "ptq")
+	in := feeds(t, n.m, 3, 5)
+	for _, method := range []quant.Method{quant.MSE, quant.MinMax, quant.Percentile} {
+		k := compile(t, tg, n.m, spec, on, run, in, method)
+		for m := k.out.Model.Graph.First(); m != nil; m = m.Next() {
+			if m.Is("Clip") {
+				t.Errorf("%s: %v is left", method, m)
+			}
+		}
+		v, err := tg.Verify(run, k.fake, k.out, reload(t, k.out.Model), in)
+		if err != nil {
+			t.Fatalf("%s: %v", method, err)
+		}
+		if len(v.NotInteger) > 0 || v.Integer != 2 {
+			t.Errorf("%s: %d layers in integers, not so %q", method, v.Integer, v.NotInteger)
+		}
+	}
+}
+
+// Where something without a bound shares the range, saturation cannot take a Clip's place.
+func TestSharedRangesKeepTheirClips(t *testing.T) {
+	run := newRunner(t)
+	n := newNet(t, 6, 17)
+	x := n.input(1, 4, 12, 12)
+	a := n.op("Clip", []*ir.Value{n.conv(x, "conv0", 8, 4, 3), n.b.Float(0), n.b.Float(0.5)})
+	b := n.op("Relu", []*ir.Value{n.conv(x, "conv1", 8, 4, 3)})
+	n.output(n.conv(n.op("Concat", []*ir.Value{a, b}, ir.AInt("axis", 1)), "conv2", 3, 16, 1), "y")
+	tg, _ := Find("onnxruntime")
+	spec, on, _ := allWeights(n.m, 8, "ptq")
+	in := feeds(t, n.m, 3, 5)
+	k := compile(t, tg, n.m, spec, on, run, in, quant.MSE)
+	if _, err := tg.Verify(run, k.fake, k.out, reload(t, k.out.Model), in); err != nil {
+		t.Error(err)
+	}
+	pl, err := tg.Place(n.m, on)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pl.Points {
+		if p.Limit != 0 {
+			t.Errorf("%q is limited to %g", p.Value, p.Limit)
+		}
+	}
+}

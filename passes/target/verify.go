@@ -265,7 +265,7 @@ func results(y *ir.Value) []string {
 		switch {
 		case u.Node.Is("QuantizeLinear"):
 			out = append(out, u.Node.Output(0).Name())
-		case clipsAtZero(u.Node):
+		case clipsAtZero(u.Node), bound(u.Node) > 0:
 			for _, w := range u.Node.Output(0).Uses() {
 				if w.Node.Is("QuantizeLinear") {
 					out = append(out, w.Node.Output(0).Name())

@@ -1,0 +1,94 @@
+package equalize
+
+import (
+	"math"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"mqatc/onnx/ir"
+	"mqatc/passes/quant"
+)
+
+const (
+	perOctave = 16   // factors tried between 1/sqrt(2) and sqrt(2)
+	leastGain = 0.02 // part of the noise that a factor must take away
+)
+
+// ByRegion chooses one factor per region, between 1/sqrt(2) and sqrt(2), where activation scales are powers of two: the one with
+// which the ranges of the region's groups suit the steps there are, by the sum of their noise. What a power of two costs a range,
+// up to a bit, is so absorbed by weights, whose scales are finer. Among them are those that put the bound of a Clip on the last step.
+func ByRegion(regions []*Region, groups []*quant.Group, t ir.DType) (Factors, error) {
+	at := map[string]*Region{}
+	for _, r := range regions {
+		for _, v := range r.Values {
+			at[v.Name()] = r
+		}
+	}
+	of := map[*Region][]*quant.Group{}
+	for _, g := range groups {
+		if r := at[g.Values[0]]; r != nil {
+			of[r] = append(of[r], g)
+		}
+	}
+	found := make([]float32, len(regions))
+	var eg errgroup.Group
+	eg.SetLimit(runtime.GOMAXPROCS(0))
+	for i, r := range regions {
+		if len(of[r]) == 0 {
+			continue
+		}
+		eg.Go(func() (err error) {
+			found[i], err = r.bestFactor(of[r], t)
+			return err
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		return nil, err
+	}
+	out := Factors{}
+	for i, r := range regions {
+		if f := found[i]; f != 0 && f != 1 {
+			out[r.Name()] = []float32{f}
+		}
+	}
+	return out, nil
+}
+
+func (r *Region) bestFactor(groups []*quant.Group, t ir.DType) (float32, error) {
+	noise := func(f float64) (float64, error) {
+		sum := 0.0
+		for _, g := range groups {
+			e, err := g.Noise(t, true, f)
+			if err != nil {
+				return 0, err
+			}
+			sum += e
+		}
+		return sum, nil
+	}
+	best := 1.0
+	least, err := noise(1)
+	if err != nil {
+		return 0, err
+	}
+	least *= 1 - leastGain
+	var factors []float64
+	for k := -perOctave / 2; k < perOctave/2; k++ {
+		factors = append(factors, math.Exp2(float64(k)/perOctave))
+	}
+	for _, n := range r.clips {
+		f := 255 / bound(n)
+		factors = append(factors, f*math.Exp2(-math.Round(math.Log2(f))))
+	}
+	for _, f := range factors {
+		e, err := noise(f)
+		if err != nil {
+			return 0, err
+		}
+		if e < least {
+			best, least = f, e
+		}
+	}
+	return float32(best), nil
+}
