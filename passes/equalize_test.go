@@ -80,6 +80,8 @@ func everything(t *testing.T) *ir.Model {
 	pads := ir.AInts("pads", 1, 1, 1, 1)
 	a := s.b.Op("Relu", []*ir.Value{s.layer("Conv", s.input(2, 4, 8, 8), s.weight(12, 4, 3, 3), 12, pads)})
 	d := s.b.Op("LeakyRelu", []*ir.Value{s.layer("Conv", a, s.weight(12, 1, 3, 3), 12, pads, ir.AInt("group", 12))})
+	d = s.b.Op("Clip", []*ir.Value{s.layer("Conv", d, s.weight(12, 12, 1, 1), 12), s.b.Float(0), s.b.Float(0.5)})
+	d = s.layer("Conv", d, s.weight(12, 1, 3, 3), 12, pads, ir.AInt("group", 12))
 	g := s.b.Op("Clip", []*ir.Value{s.layer("Conv", d, s.weight(6, 4, 1, 1), 6, ir.AInt("group", 3)), s.b.Float(0), s.b.Float(0.7)})
 	shared := s.weight(6, 6, 3, 3)
 	h := s.layer("Conv", g, shared, 6, pads)
@@ -130,13 +132,18 @@ func TestEqualizationKeepsTheFunction(t *testing.T) {
 			whole++
 		}
 	}
-	// By channel: what the first two layers make, and the Gemm. As a whole: what the layers with one weight read and make, for a Clip is
+	// By channel: what the first four layers make, and the Gemm. As a whole: what the layers with one weight read and make, for a Clip is
 	// among it, and what goes through Flatten.
-	if perChannel != 3 || whole != 2 {
-		t.Errorf("%d regions scaled by channel and %d as a whole, want 3 and 2", perChannel, whole)
+	if perChannel != 5 || whole != 2 {
+		t.Errorf("%d regions scaled by channel and %d as a whole, want 5 and 2", perChannel, whole)
 	}
 	if changed, err := equalize.New(f).Run(pass.NewCtx(context.Background(), e, "equalize"), m); err != nil || !changed {
 		t.Fatalf("changed %v, %v", changed, err)
+	}
+	sameOutputs(t, want, evaluate(t, e, m, in), 1e-5)
+	// Once more, over the nodes that the first time made.
+	if _, err := equalize.New(randomFactors(m, false)).Run(pass.NewCtx(context.Background(), e, "equalize"), m); err != nil {
+		t.Fatal(err)
 	}
 	sameOutputs(t, want, evaluate(t, e, m, in), 1e-5)
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 
 	"mqatc/compiler/plan"
+	"mqatc/compiler/rundir"
 	"mqatc/onnx/ir"
 	"mqatc/passes/equalize"
 	"mqatc/passes/pass"
@@ -24,62 +25,22 @@ func (b *Bench) equalize() error {
 	if b.tgt.Activation == ir.Undefined || !b.cfg.Equalize {
 		return nil
 	}
-	original := b.net.Model
-	pl, err := b.tgt.Place(original, b.inModules())
-	if err != nil || len(pl.Points) == 0 {
-		return err
-	}
-	feeds, err := b.prob.Calibration(equalizeImages)
-	if err != nil {
-		return err
-	}
-	want, err := b.outputs(original, feeds)
-	if err != nil {
-		return err
-	}
-	stats, err := b.channelStats(original)
+	f, err := rundir.Once(b.dir, b.prefix+"equalize", b.chooseFactors)
 	if err != nil {
 		return fmt.Errorf("equalize: %w", err)
 	}
-	restore := func() {
-		b.net.Model, b.obs = original, nil
-		b.findParams()
-	}
-	defer restore()
-	best := equalize.Factors{}
-	least, err := b.roundingError(feeds, want)
-	if err != nil {
-		return fmt.Errorf("equalize: %w", err)
-	}
-	tell := fmt.Sprintf("%.4f", least)
-	for _, only := range []bool{true, false} {
-		restore()
-		f, err := b.factors(pl, stats, only)
-		if err != nil {
-			return fmt.Errorf("equalize: %w", err)
-		}
-		e, err := b.roundingError(feeds, want)
-		if err != nil {
-			return fmt.Errorf("equalize: %w", err)
-		}
-		tell += fmt.Sprintf(", %.4f", e)
-		if e < least {
-			best, least = f, e
-		}
-	}
-	b.watch.Line("equalization  disagreement at 8 bits without, of depthwise layers, of all: %s", tell)
-	if len(best) == 0 {
+	if len(f) == 0 {
 		return nil
 	}
-	m, err := original.Clone()
+	before := b.norms(b.net.Model)
+	m, err := b.net.Model.Clone()
 	if err != nil {
 		return err
 	}
-	if err := b.runPass(m, equalize.New(best)); err != nil {
+	if err := b.runPass(m, equalize.New(f)); err != nil {
 		return err
 	}
-	before := b.norms(original)
-	original = m // what restore leaves
+	b.use(m)
 	b.stretched = map[string]float64{}
 	for name, n := range b.norms(m) {
 		if before[name] > 0 && n > 0 {
@@ -87,6 +48,57 @@ func (b *Bench) equalize() error {
 		}
 	}
 	return nil
+}
+
+// chooseFactors compares the ways of equalizing and leaves the network as it is.
+func (b *Bench) chooseFactors() (equalize.Factors, error) {
+	original := b.net.Model
+	pl, err := b.tgt.Place(original, b.inModules())
+	if err != nil || len(pl.Points) == 0 {
+		return nil, err
+	}
+	feeds, err := b.prob.Calibration(equalizeImages)
+	if err != nil {
+		return nil, err
+	}
+	want, err := b.outputs(original, feeds)
+	if err != nil {
+		return nil, err
+	}
+	stats, err := b.channelStats(original)
+	if err != nil {
+		return nil, err
+	}
+	defer b.use(original)
+	var best equalize.Factors
+	least, err := b.roundingError(feeds, want)
+	if err != nil {
+		return nil, err
+	}
+	tell := fmt.Sprintf("%.4f", least)
+	for _, depthwise := range []bool{true, false} {
+		b.use(original)
+		f, err := b.factors(pl, stats, depthwise)
+		if err != nil {
+			return nil, err
+		}
+		e, err := b.roundingError(feeds, want)
+		if err != nil {
+			return nil, err
+		}
+		tell += fmt.Sprintf(", %.4f", e)
+		if e < least {
+			best, least = f, e
+		}
+	}
+	b.watch.Line("equalization: 1 - cosine at 8 bits without it, for depthwise layers, for all: %s", tell)
+	return best, nil
+}
+
+// use makes m the network.
+func (b *Bench) use(m *ir.Model) {
+	b.net.Model, b.obs = m, nil
+	b.findParams()
 }
 
 // factors chooses factors for the network and leaves it scaled by them.
@@ -132,8 +144,7 @@ func (b *Bench) scaleBy(f equalize.Factors) error {
 	if _, err := p.Run(pass.NewCtx(b.ctx, pass.Env{}, p.Name), m); err != nil {
 		return err
 	}
-	b.net.Model, b.obs = m, nil
-	b.findParams()
+	b.use(m)
 	return nil
 }
 

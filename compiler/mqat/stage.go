@@ -73,9 +73,6 @@ const (
 
 // rate is the learning rate for a training of a module, or of the whole network where module is empty.
 func (b *Bench) rate(v *variant, module string, r *quant.Report) (float64, error) {
-	if b.cfg.Optimizer != "adam" && b.cfg.Optimizer != "adamw" {
-		return b.cfg.LR, nil
-	}
 	diff, all := 0.0, 0.0
 	for _, ins := range r.Weights {
 		if v.done[ins.Name] || (module != "" && b.home[ins.Name] != module) {

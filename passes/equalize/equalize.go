@@ -8,6 +8,7 @@ import (
 	"math"
 
 	"mqatc/onnx/ir"
+	"mqatc/onnx/op"
 	"mqatc/passes/pass"
 )
 
@@ -99,18 +100,8 @@ func (r *Region) scale(g *ir.Graph, s []float32) error {
 		}
 	}
 	for _, n := range r.clips {
-		v, err := g.AddInitializer(g.FreshName(n.Output(0).Name()+"_max"), ir.ScalarFloat32(scaledBound(bound(n), s[0])))
-		if err != nil {
+		if err := raise(g, n, s); err != nil {
 			return err
-		}
-		old := n.Input(2)
-		if err := g.SetInput(n, 2, v); err != nil {
-			return err
-		}
-		if !old.Used() && !old.IsInput() {
-			if err := g.RemoveInitializer(old); err != nil {
-				return err
-			}
 		}
 	}
 	done = map[*ir.Value]bool{}
@@ -127,6 +118,72 @@ func (r *Region) scale(g *ir.Graph, s []float32) error {
 		}
 	}
 	return nil
+}
+
+// raise multiplies the bounds of a Clip or Min. A Clip whose channels get different bounds becomes Relu and Min.
+func raise(g *ir.Graph, n *ir.Node, s []float32) error {
+	old := n.Input(2)
+	if n.Is("Min") {
+		old = n.Input(1)
+	}
+	was := floats(old)
+	bounds := make([]float32, max(len(was), len(s)))
+	for c := range bounds {
+		bounds[c] = scaledBound(was[min(c, len(was)-1)], at(s, c))
+	}
+	site := n.Output(0).Name() + "_max"
+	if n.Is("Clip") && len(bounds) == 1 {
+		v, err := g.AddInitializer(g.FreshName(site), ir.ScalarFloat32(bounds[0]))
+		if err != nil {
+			return err
+		}
+		return swap(g, n, 2, v)
+	}
+	dims := []int64{int64(len(bounds))}
+	for range len(n.Input(0).Shape()) - 2 {
+		dims = append(dims, 1)
+	}
+	t, err := ir.FromFloat32s(bounds, dims...)
+	if err != nil {
+		return err
+	}
+	v, err := g.AddInitializer(g.FreshName(site), t)
+	if err != nil {
+		return err
+	}
+	if n.Is("Min") {
+		return swap(g, n, 1, v)
+	}
+	b := ir.NewBuilder(g, Info.Name, op.InferNode)
+	b.Before, b.Site = n, n.Output(0).Name()
+	y := b.Op("Min", []*ir.Value{b.Op("Relu", []*ir.Value{n.Input(0)}), v})
+	if err := b.Err(); err != nil {
+		return err
+	}
+	if err := g.ReplaceUses(n.Output(0), y); err != nil {
+		return err
+	}
+	if err := g.Remove(n); err != nil {
+		return err
+	}
+	return forget(g, old)
+}
+
+// swap gives a node another constant.
+func swap(g *ir.Graph, n *ir.Node, input int, v *ir.Value) error {
+	old := n.Input(input)
+	if err := g.SetInput(n, input, v); err != nil {
+		return err
+	}
+	return forget(g, old)
+}
+
+// forget removes an initializer that nothing reads any more.
+func forget(g *ir.Graph, v *ir.Value) error {
+	if v.Used() || v.IsInput() {
+		return nil
+	}
+	return g.RemoveInitializer(v)
 }
 
 // scaledBound is hi*s, without the last bits of rounding where eight bits will do: a factor that was chosen to put the bound on the last

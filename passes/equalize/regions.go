@@ -2,6 +2,7 @@ package equalize
 
 import (
 	"math"
+	"slices"
 
 	"mqatc/onnx/ir"
 )
@@ -13,7 +14,7 @@ type Region struct {
 	Channels int         // along axis 1; 1 where only one factor for all will do
 	makers   []*ir.Node  // layers that make a value of it
 	readers  []*ir.Node  // layers that read one
-	clips    []*ir.Node  // Clips from 0 to a bound, which grows with the factor
+	clips    []*ir.Node  // Clips from 0 to a bound, and Mins with constant bounds, which grow with the factor
 }
 
 // Name is the name of the first value.
@@ -82,12 +83,14 @@ func (f *finder) visit(n *ir.Node) {
 	case n.Is("Shape"), n.Is("Size"):
 		return
 	case f.layer(n):
+	case capped(n):
+		f.join(n.Input(0), n.Output(0))
+		f.clips = append(f.clips, n)
 	case n.Domain == "" && perChannel[n.Op] && f.pass(n):
 	case n.Domain == "" && oneFactor[n.Op] && f.pass(n):
 		f.one[n.Output(0)] = true
 	case (n.Is("Resize") || n.Is("Upsample") || n.Is("Pad") || n.Is("Clip")) && commutes(n) && f.pass(n):
 	case bound(n) > 0 && f.pass(n):
-		f.one[n.Output(0)] = true
 		f.clips = append(f.clips, n)
 	case (n.Is("Mul") || n.Is("Div")) && scalar(n.Input(1)) && f.pass(n):
 	default:
@@ -244,6 +247,19 @@ func bound(n *ir.Node) float64 {
 		return hi
 	}
 	return 0
+}
+
+// capped reports Min(x, bounds) with one positive constant bound, or one per channel.
+func capped(n *ir.Node) bool {
+	x, v := n.Input(0), n.Input(1)
+	if !n.Is("Min") || len(n.Inputs()) != 2 || x == nil || x.Init() != nil || v == nil || v.Init() == nil || v.Init().DType() != ir.Float32 {
+		return false
+	}
+	d := v.Init().Dims()
+	if n := v.Init().Len(); n != 1 && (len(d) != len(x.Shape())-1 || int(n) != channels(x) || int64(n) != d[0]) {
+		return false
+	}
+	return !slices.ContainsFunc(floats(v), func(b float64) bool { return !(b > 0) || b > math.MaxFloat32 })
 }
 
 func floats(v *ir.Value) []float64 {

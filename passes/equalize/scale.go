@@ -3,6 +3,7 @@ package equalize
 import (
 	"math"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -78,7 +79,11 @@ func (r *Region) bestFactor(groups []*quant.Group, t ir.DType) (float32, error) 
 		factors = append(factors, math.Exp2(float64(k)/perOctave))
 	}
 	for _, n := range r.clips {
-		f := 255 / bound(n)
+		v := n.Input(1)
+		if n.Is("Clip") {
+			v = n.Input(2)
+		}
+		f := 255 / slices.Min(floats(v))
 		factors = append(factors, f*math.Exp2(-math.Round(math.Log2(f))))
 	}
 	for _, f := range factors {

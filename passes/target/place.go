@@ -131,8 +131,10 @@ func (p *placer) integerOutput(l layer) *ir.Value {
 		return nil
 	}
 	y := n.Output(0)
-	if u := y.Uses(); len(u) == 1 && !y.IsOutput() && u[0].Node.Graph() == p.g && p.fused(u[0].Node) {
-		y = u[0].Node.Output(0)
+	for range 2 {
+		if u := y.Uses(); len(u) == 1 && !y.IsOutput() && u[0].Node.Graph() == p.g && p.fused(u[0].Node) {
+			y = u[0].Node.Output(0)
+		}
 	}
 	if y.IsOutput() {
 		return nil
@@ -208,8 +210,14 @@ func (p *placer) fused(n *ir.Node) bool {
 	return p.t.Fused != nil && (p.t.Fused(n) || p.limit[p.root(n.Output(0))] > 0 && bound(n) > 0)
 }
 
-// bound is the upper bound of a Clip from 0, 0 for anything else.
+// bound is the upper bound of a Clip from 0, or the least bound of a Min of constants behind Relu; 0 for anything else.
 func bound(n *ir.Node) float64 {
+	if n.Is("Min") && len(n.Inputs()) == 2 && n.Input(1) != nil && n.Input(1).Init() != nil && producer(n.Input(0), "Relu") != nil {
+		if f, err := n.Input(1).Init().Floats(); err == nil && len(f) > 0 {
+			return max(slices.Min(f), 0)
+		}
+		return 0
+	}
 	if lo, hi, ok := clipBounds(n); ok && lo == 0 && hi > 0 && !math.IsInf(hi, 1) {
 		return hi
 	}
@@ -232,9 +240,11 @@ func (p *placer) limits() {
 			if n.Domain == "" && moved(n) {
 				continue
 			}
-			x := n.Input(0)
-			hi := bound(n)
-			if hi == 0 || x == nil || x.Producer() == nil || !x.Producer().Is("Conv") {
+			hi, x := bound(n), n.Input(0)
+			if n.Is("Min") && hi > 0 {
+				x = x.Producer().Input(0)
+			}
+			if hi == 0 || producer(x, "Conv") == nil {
 				free[r] = true
 				continue
 			}
@@ -260,7 +270,7 @@ func (p *placer) positive(v *ir.Value, depth int) bool {
 		return false
 	}
 	switch {
-	case clipsAtZero(n), positiveClip(n), n.Is("Sigmoid"), n.Is("HardSigmoid"), n.Is("Softmax"):
+	case clipsAtZero(n), positiveClip(n), bound(n) > 0, n.Is("Sigmoid"), n.Is("HardSigmoid"), n.Is("Softmax"):
 		return true
 	case moves[n.Op], n.Is("AveragePool"), n.Is("GlobalAveragePool"), n.Is("Resize"), n.Is("Add"), n.Is("Mul"):
 		for i, x := range n.Inputs() {

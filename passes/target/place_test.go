@@ -248,7 +248,16 @@ func TestBoundedActivationsSaturate(t *testing.T) {
 	n := newNet(t, 5, 17)
 	relu6 := func(x *ir.Value) *ir.Value { return n.op("Clip", []*ir.Value{x, n.b.Float(0), n.b.Float(6)}) }
 	x := n.input(1, 4, 12, 12)
-	a := relu6(n.conv(x, "conv0", 16, 4, 3))
+	capped := func(x *ir.Value) *ir.Value {
+		bounds := make([]float32, 16)
+		for c := range bounds {
+			bounds[c] = float32(3 + c)
+		}
+		t16, err := ir.FromFloat32s(bounds, 16, 1, 1)
+		n.check(err)
+		return n.op("Min", []*ir.Value{n.op("Relu", []*ir.Value{x}), n.b.Const(t16)})
+	}
+	a := capped(n.conv(x, "conv0", 16, 4, 3))
 	b := relu6(n.conv(a, "conv1", 16, 1, 3, ir.AInt("group", 16)))
 	c := n.op("Concat", []*ir.Value{a, b}, ir.AInt("axis", 1))
 	n.output(n.conv(c, "conv2", 3, 32, 1), "y")
@@ -258,7 +267,7 @@ func TestBoundedActivationsSaturate(t *testing.T) {
 	for _, method := range []quant.Method{quant.MSE, quant.MinMax, quant.Percentile} {
 		k := compile(t, tg, n.m, spec, on, run, in, method)
 		for m := k.out.Model.Graph.First(); m != nil; m = m.Next() {
-			if m.Is("Clip") {
+			if m.Is("Clip") || m.Is("Min") {
 				t.Errorf("%s: %v is left", method, m)
 			}
 		}
