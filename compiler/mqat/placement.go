@@ -137,9 +137,12 @@ func (b *Bench) floatPart(c *placementChoice, placed map[string]bool, whole floa
 	return 1 - b.quantizedMACs(less)/max(whole, 1), nil
 }
 
-// agreeingCosine is the least cosine between optimization levels that a choice of activations must leave at 8 bits: more than
-// verification asks of the trained network, which is another.
-const agreeingCosine = 0.9995
+// Least cosine and most steps, in the mean, between optimization levels that a choice of activations must leave at 8 bits: stricter
+// than what verification asks of the trained network, which is another.
+const (
+	agreeingCosine = 0.9995
+	agreeingSteps  = 0.3
+)
 
 // agreeing keeps choices, the most important first, as long as the network, rounded to 8 bits, is the same function at every
 // optimization level, and gives the others back: layers that run in float add up in another order from level to level, and where a
@@ -214,7 +217,7 @@ func (b *Bench) agrees() (bool, error) {
 		return false, err
 	}
 	for _, a := range found.Agreements {
-		if !(a.Cosine >= agreeingCosine) {
+		if !(a.Cosine >= agreeingCosine) || !(a.Steps <= agreeingSteps) && a.Against == target.DisableAll.String() {
 			return false, nil
 		}
 	}
