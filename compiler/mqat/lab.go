@@ -386,6 +386,9 @@ func (b *Bench) session() ort.SessionOptions { return ort.SessionOptions{Disable
 
 var _ Lab = (*Bench)(nil)
 
+// relative reports an optimizer whose steps have the size of the rate, whatever the gradient: its rate is relative to a tensor's size.
+func (b *Bench) relative() bool { return b.cfg.Optimizer == "adam" || b.cfg.Optimizer == "adamw" }
+
 // trainable lists what a training of v changes.
 func (b *Bench) trainable(v *variant, r *quant.Report) []step.Param {
 	q, err := quant.Find(b.cfg.Quantizer)
@@ -394,7 +397,6 @@ func (b *Bench) trainable(v *variant, r *quant.Report) []step.Param {
 	for name := range v.done {
 		finished[b.home[name]] = true
 	}
-	relative := b.cfg.Optimizer == "adam" || b.cfg.Optimizer == "adamw"
 	var out []step.Param
 	for _, p := range b.params {
 		name := p.Value.Name()
@@ -404,7 +406,7 @@ func (b *Bench) trainable(v *variant, r *quant.Report) []step.Param {
 		s := step.Param{Name: name, Decay: p.Kind == weights.Weight}
 		_, quantized := v.bits[name]
 		s.Masked = masked && quantized
-		if relative {
+		if b.relative() {
 			s.LRScale = size(b.value(v, name))
 		}
 		out = append(out, s)
@@ -412,7 +414,7 @@ func (b *Bench) trainable(v *variant, r *quant.Report) []step.Param {
 	for _, ins := range r.Weights {
 		for _, st := range ins.States {
 			s := step.Param{Name: st.Name, GradScale: st.GradScale, Min: st.Min}
-			if relative {
+			if b.relative() {
 				sum := float32(0)
 				for _, x := range v.scales[ins.Name] {
 					sum += x

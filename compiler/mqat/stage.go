@@ -64,8 +64,9 @@ func (b *Bench) once(name string, f func(path, key string) (map[string]*ir.Tenso
 	return tensors, info, b.dir.Discard(name + ".checkpoint")
 }
 
-// A rate of Config.LR is meant for weights whose rounding changes them by usualError of their size, as 4 bits do; one stage's rate is
-// proportional to the error at hand, within bounds, so that training does not move weights by more than rounding did.
+// A rate of Config.LR is meant for weights whose rounding changes them by usualError of their size, as 4 bits do. One stage's rate follows
+// the error at hand, within bounds, so that training does not cost more than rounding did: rounding costs loss as the square of the
+// error, and so does Adam, whose steps have the size of the rate; the noise of SGD costs in proportion to its rate.
 const (
 	usualError = 0.1
 	leastRate  = 0.05
@@ -103,6 +104,9 @@ func (b *Bench) rate(v *variant, module string, r *quant.Report) (float64, error
 	if all > 0 {
 		part = math.Sqrt(diff/all) / usualError
 	}
+	if !b.relative() {
+		part *= part
+	}
 	return b.cfg.LR * math.Min(math.Max(part, leastRate), 1), nil
 }
 
@@ -120,15 +124,17 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 	if err != nil {
 		return nil, TrainInfo{}, nil, err
 	}
+	var first float64
 	o := fit.Options{
 		Model: m, Problem: b.prob, Params: b.trainable(v, r), Steps: steps, Batch: b.cfg.Batch, Single: b.net.Single, Seed: b.cfg.Seed,
 		Threads: b.cfg.Threads, Late: true, Path: path, Key: key, State: map[string]*ir.Tensor{},
 		Optimizer: step.Optimizer{Name: b.cfg.Optimizer, Momentum: 0.9, ClipNorm: float32(b.cfg.ClipNorm)},
 		Progress: func(g train.Progress) {
-			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.4g", g.Mean))
+			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.4g, rate at first %.2g", g.Mean, first))
 		},
 	}
 	schedule := func(lr float64) error {
+		first = lr
 		o.Rate = train.Cosine(lr, 0.05, 0)
 		if q.Masked {
 			return b.freezing(&o, v, r, q, lr)
