@@ -31,7 +31,7 @@ type Config struct {
 	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
 	Granularity string  // what gets a width of its own, module, layer, or auto for the better of the two before training [auto]
 	Placement   string  // measured leaves activations float whose quantization costs most, all quantizes all that the target can [measured]
-	Equalize    bool    // scale activations by channel so that they suit 8 bits
+	NoEqualize  bool    // leave activations as they are instead of scaling them by channel so that they suit 8 bits
 	Sensitivity string  // "" measures the Hessian, "weights" takes lambda = 1
 	// Given are sensitivities of the float network that were measured before, instead of Sensitivity. May be nil.
 	Given   *plan.SensitivityFile

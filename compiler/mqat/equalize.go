@@ -22,7 +22,7 @@ const equalizeImages = 16
 // and scaling all, it takes what moves the outputs least when everything is rounded to 8 bits. The network stays the same function;
 // what is quantized from here on is the scaled one.
 func (b *Bench) equalize() error {
-	if b.tgt.Activation == ir.Undefined || !b.cfg.Equalize {
+	if b.tgt.Activation == ir.Undefined || b.cfg.NoEqualize {
 		return nil
 	}
 	f, err := rundir.Once(b.dir, b.prefix+"equalize", b.chooseFactors)
