@@ -83,6 +83,8 @@ type Settings struct {
 	Epochs map[string]float64 // of a stage by module
 	// ProbeEpochs of each probe; the paper spends as long on all probes together as on one stage.
 	ProbeEpochs float64
+	// Widths says how wide the layers of a module are that is planned for so many bits. May be nil.
+	Widths func(module string, bits int) string
 	// Progress is told what begins. May be nil.
 	Progress func(format string, a ...any)
 }
@@ -143,7 +145,11 @@ func Run(lab Lab, s Settings) (*Outcome, error) {
 		if !ok {
 			return nil, fmt.Errorf("the plan gives module %s no width", name)
 		}
-		say("stage %s at %d bits", name, bits)
+		if s.Widths != nil {
+			say("stage %s at %s bits", name, s.Widths(name, bits))
+		} else {
+			say("stage %s at %d bits", name, bits)
+		}
 		stage, next, err := runStage(lab, v, name, bits, name == o.Start, s.Epochs[name])
 		if err != nil {
 			return nil, err
