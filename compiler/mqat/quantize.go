@@ -100,7 +100,9 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 // runMQAT is Algorithm 1, with probes where labels can reward them.
 func (b *Bench) runMQAT(res *Result) error {
 	s := Settings{Probe: b.cfg.Probe, ProbeEpochs: b.cfg.Epochs / float64(max(len(b.modules), 1)), Progress: b.watch.Line,
-		Widths: func(module string, bits int) string { return b.widthText(module, b.widths(map[string]int{module: bits})) }}
+		Widths: func(module string, bits int) string {
+			return b.widthText(module, b.widths(map[string]int{module: bits}))
+		}}
 	s.Epochs = StageEpochs(b.cfg.Epochs, b.modules)
 	o, err := Run(b, s)
 	if err != nil {
