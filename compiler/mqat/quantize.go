@@ -253,9 +253,15 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 	if n := len(em.Verify.NotInteger); n > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%d layers meant to run in integers run in float: %v", n, em.Verify.NotInteger))
 	}
+	widths := map[string]string{}
+	if b.layerBits != nil || j.Config.Method == "hawq" {
+		for _, m := range b.modules {
+			widths[m.Name] = b.widthText(m.Name, o.Final.(*variant).bits)
+		}
+	}
 	for _, m := range j.Net.Partition.Modules {
 		r.Modules = append(r.Modules, report.Module{Name: m.Name, Role: m.Role, Params: m.Params, Elements: m.Elements(), Layers: m.Layers,
-			Bits: o.Bits[m.Name], Bytes: p.bytes(m.Name, o.Bits[m.Name])})
+			Bits: o.Bits[m.Name], Widths: widths[m.Name], Bytes: p.bytes(m.Name, o.Bits[m.Name])})
 	}
 	if c := b.placement; c != nil {
 		r.Float, r.FloatShare = c.float(), c.Share
@@ -270,7 +276,7 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 		r.Probes = append(r.Probes, report.Probe{Module: x.Module, Before: natural(x.Before), After: natural(x.After), Float: natural(o.Float)})
 	}
 	for _, s := range o.Stages {
-		r.Stages = append(r.Stages, report.Stage{Module: s.Module, Bits: s.Bits, Before: natural(s.Before), After: natural(s.After), Kept: s.Kept, Part: s.Part,
+		r.Stages = append(r.Stages, report.Stage{Module: s.Module, Bits: s.Bits, Widths: widths[s.Module], Before: natural(s.Before), After: natural(s.After), Kept: s.Kept, Part: s.Part,
 			Steps: s.Info.Steps, LossFrom: s.Info.LossFrom, LossTo: s.Info.LossTo})
 	}
 	for name, c := range b.curves {
@@ -291,12 +297,6 @@ func (j *Job) report(b *Bench, p *planner, res *Result) *report.Report {
 	bits := map[string]int{}
 	for k, v := range o.Bits {
 		bits[k] = v
-	}
-	widths := map[string]string{}
-	if b.layerBits != nil || j.Config.Method == "hawq" {
-		for _, m := range b.modules {
-			widths[m.Name] = b.widthText(m.Name, o.Final.(*variant).bits)
-		}
 	}
 	r.Methods = append(r.Methods,
 		report.Method{Name: "float", Metric: floatMetric, Bytes: j.PayloadBefore, Disk: j.SourceBytes, Achieved: 1},

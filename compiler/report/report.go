@@ -77,6 +77,7 @@ type Module struct {
 	Elements int64              `json:"weights"`
 	Layers   int                `json:"layers"`
 	Bits     int                `json:"bits"`
+	Widths   string             `json:"widths,omitempty"` // of its layers, as 8/4, where they have their own
 	Bytes    int64              `json:"bytes"`
 	Omega    map[string]float64 `json:"omega,omitempty"` // by bit width
 }
@@ -108,6 +109,7 @@ type Probe struct {
 type Stage struct {
 	Module   string  `json:"module"`
 	Bits     int     `json:"bits"`
+	Widths   string  `json:"widths,omitempty"`
 	Before   float64 `json:"before"`
 	After    float64 `json:"after"`
 	Kept     bool    `json:"kept"`
