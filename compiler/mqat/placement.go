@@ -117,7 +117,7 @@ func (b *Bench) measurePlacement() (*placementChoice, error) {
 		}
 		p.Float = share <= floatShare
 	}
-	if err := b.agreeing(c); err != nil {
+	if err := b.agreeing(c, b.agreesAtEight); err != nil {
 		return nil, err
 	}
 	c.Share, err = b.floatPart(c, placed, whole)
@@ -144,19 +144,50 @@ const (
 	agreeingSteps  = 0.3
 )
 
-// agreeing keeps choices, the most important first, as long as the network, rounded to 8 bits, is the same function at every
+// settlePlacement gives choices back with which the trained network would not be the same function at every optimization level.
+func (b *Bench) settlePlacement(v *variant) error {
+	if b.placement == nil || len(b.placement.float()) == 0 {
+		return nil
+	}
+	c, err := rundir.Once(b.dir, b.prefix+"placement-trained", func() (*placementChoice, error) {
+		c := &placementChoice{Points: slices.Clone(b.placement.Points), GivenBack: slices.Clone(b.placement.GivenBack)}
+		if err := b.agreeing(c, func() (bool, error) { return b.agrees(v, false) }); err != nil {
+			return nil, err
+		}
+		b.tgt = b.tgt.Leaving()
+		placed := b.inModules()
+		pl, err := b.tgt.Place(b.net.Model, placed)
+		if err != nil {
+			return nil, err
+		}
+		c.Share, err = b.floatPart(c, placed, b.quantizedMACs(pl))
+		return c, err
+	})
+	if err != nil {
+		return fmt.Errorf("placement: %w", err)
+	}
+	if n := len(c.GivenBack) - len(b.placement.GivenBack); n > 0 {
+		b.watch.Line("%d of %d activations left float are quantized after all: the optimization levels would differ", n, len(b.placement.float()))
+	}
+	b.placement = c
+	b.tgt = b.tgt.Leaving(c.float()...)
+	return nil
+}
+
+// agreeing keeps choices, the most important first, as long as test says that the network is the same function at every
 // optimization level, and gives the others back: layers that run in float add up in another order from level to level, and where a
 // network is chaotic the quantizers behind them blow that up.
-func (b *Bench) agreeing(c *placementChoice) error {
-	whole := b.tgt
-	defer func() { b.tgt = whole }()
+func (b *Bench) agreeing(c *placementChoice, test func() (bool, error)) error {
+	whole := b.tgt.Leaving()
+	was := b.tgt
+	defer func() { b.tgt = was }()
 	wanted := c.float()
 	if len(wanted) == 0 {
 		return nil
 	}
 	// Mostly all of them will do, which takes one look.
 	b.tgt = whole.Leaving(wanted...)
-	if ok, err := b.agrees(); err != nil || ok {
+	if ok, err := test(); err != nil || ok {
 		return err
 	}
 	for i := range c.Points {
@@ -170,7 +201,7 @@ func (b *Bench) agreeing(c *placementChoice) error {
 		p.Float = true
 		b.watch.Update("placement by levels", i, len(wanted), "")
 		b.tgt = whole.Leaving(c.float()...)
-		ok, err := b.agrees()
+		ok, err := test()
 		if err != nil {
 			return err
 		}
@@ -182,15 +213,20 @@ func (b *Bench) agreeing(c *placementChoice) error {
 	return nil
 }
 
-// agrees rounds all weights in modules to 8 bits and compares the optimization levels.
-func (b *Bench) agrees() (bool, error) {
+// agreesAtEight rounds all weights in modules to 8 bits and compares the optimization levels.
+func (b *Bench) agreesAtEight() (bool, error) {
 	defer b.plainly()()
-	if b.tgt.Bytes {
-		return true, nil
-	}
 	v, err := b.eightBits()
 	if err != nil {
 		return false, err
+	}
+	return b.agrees(v, true)
+}
+
+// agrees compares the optimization levels on v as it would be emitted; well says that they must agree better than verification asks.
+func (b *Bench) agrees(v *variant, well bool) (bool, error) {
+	if b.tgt.Bytes {
+		return true, nil
 	}
 	fake, r, pl, err := b.rounded(v)
 	if err != nil {
@@ -217,6 +253,9 @@ func (b *Bench) agrees() (bool, error) {
 		return false, err
 	}
 	for _, a := range found.Agreements {
+		if !well {
+			break
+		}
 		if !(a.Cosine >= agreeingCosine) || !(a.Steps <= agreeingSteps) && a.Against == target.DisableAll.String() {
 			return false, nil
 		}

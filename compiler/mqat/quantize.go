@@ -84,6 +84,9 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 		return nil, err
 	}
 	final := res.Outcome.Final.(*variant)
+	if err := b.settlePlacement(final); err != nil {
+		return nil, err
+	}
 	if res.Emission, err = b.emit(final, j.Out, j.Task, j.SourceBytes); err != nil {
 		return nil, err
 	}
