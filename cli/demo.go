@@ -25,7 +25,7 @@ import (
 
 // What the demo trains and measures on, chosen so that all of it takes minutes on two cores.
 const (
-	demoImages   = 8000 // rendered for training, so many that no image is seen twice
+	demoImages   = 6000 // rendered for training, so many that no image is seen twice
 	demoEval     = 500  // held out, with even depth ranges
 	demoEvalSeed = 7
 	demoCompress = 4
