@@ -148,6 +148,29 @@ func TestEqualizationKeepsTheFunction(t *testing.T) {
 	sameOutputs(t, want, evaluate(t, e, m, in), 1e-5)
 }
 
+// A weight that several layers share stays as it is where one of them cannot take part: its bias is read by something else.
+func TestEqualizationLeavesSharedWeightsOfOthers(t *testing.T) {
+	e := env(t)
+	s := newSketch(t)
+	x := s.input(2, 4, 6, 6)
+	shared, bias := s.weight(5, 5, 1, 1), s.weight(5)
+	a := s.layer("Conv", s.layer("Conv", x, s.weight(5, 4, 1, 1), 5), shared, 5)
+	b := s.b.Op("Conv", []*ir.Value{s.layer("Conv", x, s.weight(5, 4, 1, 1), 5), shared, bias})
+	c := s.b.Op("Add", []*ir.Value{s.b.Op("ReduceMean", []*ir.Value{b}, ir.AInts("axes", 2, 3), ir.AInt("keepdims", 0)), bias})
+	s.output(s.layer("Conv", a, s.weight(2, 5, 1, 1), 2))
+	s.output(s.layer("Conv", b, s.weight(2, 5, 1, 1), 2))
+	s.output(c)
+	in, err := feeds(s.m, 3, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := evaluate(t, e, s.m, in)
+	if _, err := equalize.New(randomFactors(s.m, false)).Run(pass.NewCtx(context.Background(), e, "equalize"), s.m); err != nil {
+		t.Fatal(err)
+	}
+	sameOutputs(t, want, evaluate(t, e, s.m, in), 1e-5)
+}
+
 func TestEqualizationKeepsTheResultsOfRealModels(t *testing.T) {
 	e := env(t)
 	for _, path := range modelFiles(t) {

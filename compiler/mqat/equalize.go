@@ -226,9 +226,12 @@ func (b *Bench) unstretched(s plan.Sensitivity) plan.Sensitivity {
 	}
 	out := plan.Sensitivity{Source: s.Source, Lambda: map[string]float64{}}
 	for name := range b.weight {
-		l := 1.0
+		l, ok := 1.0, true
 		if s.Lambda != nil {
-			l = s.Lambda[name]
+			l, ok = s.Lambda[name]
+		}
+		if !ok {
+			continue
 		}
 		by := b.stretched[name]
 		if by == 0 {

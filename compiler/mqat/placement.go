@@ -2,6 +2,7 @@ package mqat
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime"
@@ -249,7 +250,8 @@ func (b *Bench) agrees(v *variant, well bool) (bool, error) {
 		inputs = append(inputs, f)
 	}
 	found, err := b.tgt.Verify(levels{b.cfg.Threads}, fake, e, e.Model, inputs)
-	if found == nil || len(found.Agreements) == 0 {
+	var differ *target.DisagreementError
+	if err != nil && !errors.As(err, &differ) {
 		return false, err
 	}
 	for _, a := range found.Agreements {

@@ -90,9 +90,12 @@ func (f *finder) visit(n *ir.Node) {
 	case n.Domain == "" && oneFactor[n.Op] && f.pass(n):
 		f.one[n.Output(0)] = true
 	case (n.Is("Resize") || n.Is("Upsample") || n.Is("Pad") || n.Is("Clip")) && commutes(n) && f.pass(n):
+		if n.Is("Pad") { // may shift channels
+			f.one[n.Output(0)] = true
+		}
 	case bound(n) > 0 && f.pass(n):
 		f.clips = append(f.clips, n)
-	case (n.Is("Mul") || n.Is("Div")) && scalar(n.Input(1)) && f.pass(n):
+	case (n.Is("Mul") || n.Is("Div")) && scalar(n.Input(1)) && !wider(n.Input(1), n.Input(0)) && f.pass(n):
 	default:
 		f.stop(n)
 	}
@@ -124,7 +127,7 @@ func (f *finder) stop(n *ir.Node) {
 func (f *finder) pass(n *ir.Node) bool {
 	y := n.Output(0)
 	data := operands(n)
-	if y == nil || len(data) == 0 {
+	if y == nil || len(data) == 0 || n.Is("PRelu") && (n.Input(1) == nil || n.Input(1).Init() == nil) {
 		return false
 	}
 	for i, o := range n.Outputs() {
@@ -163,8 +166,11 @@ func (f *finder) layer(n *ir.Node) bool {
 	if x == nil || y == nil || x == w || !onlyAt(w, 1) || n.Int("transA", 0) != 0 || len(w.Init().Dims()) < 2 {
 		return false
 	}
-	if b != nil && (!onlyAt(b, 2) || channels(y) != int(b.Init().Len())) {
+	if b != nil && (!onlyAt(b, 2) || channels(y) != int(b.Init().Len()) || last(b.Init().Dims()) != b.Init().Len()) {
 		return false
+	}
+	if x.IsInitializer() {
+		f.fixed[x] = true
 	}
 	if o := f.weights[w]; o != nil {
 		f.join(o.Input(0), x)
@@ -249,6 +255,18 @@ func bound(n *ir.Node) float64 {
 	return 0
 }
 
+// wider reports a constant of higher rank than x, which it would broadcast.
+func wider(c, x *ir.Value) bool {
+	return x == nil || !x.Shape().HasRank() || len(c.Init().Dims()) > len(x.Shape())
+}
+
+func last(d []int64) int64 {
+	if len(d) == 0 {
+		return 0
+	}
+	return d[len(d)-1]
+}
+
 // capped reports Min(x, bounds) with one positive constant bound, or one per channel.
 func capped(n *ir.Node) bool {
 	x, v := n.Input(0), n.Input(1)
@@ -256,6 +274,9 @@ func capped(n *ir.Node) bool {
 		return false
 	}
 	d := v.Init().Dims()
+	if wider(v, x) {
+		return false
+	}
 	if n := v.Init().Len(); n != 1 && (len(d) != len(x.Shape())-1 || int(n) != channels(x) || int64(n) != d[0]) {
 		return false
 	}
@@ -272,6 +293,15 @@ func floats(v *ir.Value) []float64 {
 
 // collect lists the regions that nothing fixes and that have a layer at both ends.
 func (f *finder) collect() []*Region {
+	// A refused layer, or another reader, fixed these constants: no layer that shares them may be scaled there.
+	for _, n := range f.layers {
+		if f.fixed[n.Input(1)] {
+			f.fixed[n.Input(0)], f.fixed[n.Output(0)] = true, true
+		}
+		if b := n.Input(2); b != nil && f.fixed[b] {
+			f.fixed[n.Output(0)] = true
+		}
+	}
 	fixed, one := map[*ir.Value]bool{}, map[*ir.Value]bool{}
 	for v := range f.fixed {
 		fixed[f.find(v)] = true

@@ -81,17 +81,21 @@ func Groups(obs Observations, pl *Placement) ([]*Group, error) {
 	return out, nil
 }
 
-// Noise is the squared error of the best range for the group's values times factor, relative to the sum of their squares. Through
-// must commute with the factor.
+// Noise is the squared error of the best range for the group's values times factor, relative to the sum of their squares. Through is
+// taken to be scaled with them.
 func (g *Group) Noise(t ir.DType, exact bool, factor float64) (float64, error) {
 	o := g.Seen
 	at, count := o.counted(factor)
 	all := Range{float32(factor * float64(min(o.Min, 0))), float32(factor * float64(max(o.Max, 0)))}
-	_, e, err := leastError(at, count, all, t, exact, g.Through, factor*g.Limit)
+	through := g.Through
+	if through != nil {
+		through = func(x float64) float64 { return factor * g.Through(x/factor) }
+	}
+	_, e, err := leastError(at, count, all, t, exact, through, factor*g.Limit)
 	power := 0.0
 	for i, x := range at {
-		if g.Through != nil {
-			x = g.Through(x)
+		if through != nil {
+			x = through(x)
 		}
 		power += x * x * count[i]
 	}
@@ -128,6 +132,9 @@ func (r Range) within(limit float64, exact bool) Range {
 		return r
 	}
 	r.Min, r.Max = 0, min(r.Max, float32(limit))
+	if r.Max <= 0 {
+		r.Max = float32(limit)
+	}
 	if s := nextPower(float64(r.Max) / 255); exact && s*255 > limit*(1+1e-6) {
 		r.Max = float32(s / 2 * 255)
 	}

@@ -87,6 +87,13 @@ func (e *emitter) saturated() error {
 		if hi == 0 || n.Output(0).IsOutput() || len(n.Output(0).Uses()) != 1 {
 			continue
 		}
+		x := n.Input(0)
+		if n.Is("Min") {
+			x = x.Producer().Input(0)
+		}
+		if dequantizer(x) != nil {
+			continue // clips does it without another rounding
+		}
 		q := n.Output(0).Uses()[0].Node
 		if !q.Is("QuantizeLinear") || q.Input(0) != n.Output(0) {
 			continue

@@ -131,9 +131,16 @@ func (p *placer) integerOutput(l layer) *ir.Value {
 		return nil
 	}
 	y := n.Output(0)
-	for range 2 {
+	next := func() *ir.Node {
 		if u := y.Uses(); len(u) == 1 && !y.IsOutput() && u[0].Node.Graph() == p.g && p.fused(u[0].Node) {
-			y = u[0].Node.Output(0)
+			return u[0].Node
+		}
+		return nil
+	}
+	if a := next(); a != nil {
+		y = a.Output(0)
+		if b := next(); b != nil && a.Is("Relu") && b.Is("Min") {
+			y = b.Output(0)
 		}
 	}
 	if y.IsOutput() {
@@ -213,10 +220,11 @@ func (p *placer) fused(n *ir.Node) bool {
 // bound is the upper bound of a Clip from 0, or the least bound of a Min of constants behind Relu; 0 for anything else.
 func bound(n *ir.Node) float64 {
 	if n.Is("Min") && len(n.Inputs()) == 2 && n.Input(1) != nil && n.Input(1).Init() != nil && producer(n.Input(0), "Relu") != nil {
-		if f, err := n.Input(1).Init().Floats(); err == nil && len(f) > 0 {
-			return max(slices.Min(f), 0)
+		f, err := n.Input(1).Init().Floats()
+		if err != nil || len(f) == 0 || !n.Output(0).Shape().Equal(n.Input(0).Shape()) {
+			return 0
 		}
-		return 0
+		return max(slices.Min(f), 0)
 	}
 	if lo, hi, ok := clipBounds(n); ok && lo == 0 && hi > 0 && !math.IsInf(hi, 1) {
 		return hi
@@ -238,13 +246,18 @@ func (p *placer) limits() {
 		for _, o := range n.Outputs() {
 			r := p.root(o)
 			if n.Domain == "" && moved(n) {
+				for i, v := range n.Inputs() {
+					if v != nil && v.IsInitializer() && (i == 0 || n.Is("Concat")) {
+						free[r] = true
+					}
+				}
 				continue
 			}
 			hi, x := bound(n), n.Input(0)
 			if n.Is("Min") && hi > 0 {
 				x = x.Producer().Input(0)
 			}
-			if hi == 0 || producer(x, "Conv") == nil {
+			if hi == 0 || producer(x, "Conv") == nil || p.t.Exact && !onGrid(hi) {
 				free[r] = true
 				continue
 			}
@@ -256,6 +269,11 @@ func (p *placer) limits() {
 	for r := range free {
 		delete(p.limit, r)
 	}
+}
+
+// onGrid reports whether a grid of powers of two ends at the bound or little below it.
+func onGrid(hi float64) bool {
+	return 255*math.Exp2(math.Floor(math.Log2(hi/255)+1e-6)) >= 0.9*hi
 }
 
 // moved reports data movement.

@@ -246,19 +246,19 @@ func TestValuesLeftFloat(t *testing.T) {
 func TestBoundedActivationsSaturate(t *testing.T) {
 	run := newRunner(t)
 	n := newNet(t, 5, 17)
-	relu6 := func(x *ir.Value) *ir.Value { return n.op("Clip", []*ir.Value{x, n.b.Float(0), n.b.Float(6)}) }
+	clip := func(x *ir.Value) *ir.Value { return n.op("Clip", []*ir.Value{x, n.b.Float(0), n.b.Float(255.0 / 32)}) }
 	x := n.input(1, 4, 12, 12)
 	capped := func(x *ir.Value) *ir.Value {
 		bounds := make([]float32, 16)
 		for c := range bounds {
-			bounds[c] = float32(3 + c)
+			bounds[c] = 255.0/64 + float32(c)
 		}
 		t16, err := ir.FromFloat32s(bounds, 16, 1, 1)
 		n.check(err)
 		return n.op("Min", []*ir.Value{n.op("Relu", []*ir.Value{x}), n.b.Const(t16)})
 	}
 	a := capped(n.conv(x, "conv0", 16, 4, 3))
-	b := relu6(n.conv(a, "conv1", 16, 1, 3, ir.AInt("group", 16)))
+	b := clip(n.conv(a, "conv1", 16, 1, 3, ir.AInt("group", 16)))
 	c := n.op("Concat", []*ir.Value{a, b}, ir.AInt("axis", 1))
 	n.output(n.conv(c, "conv2", 3, 32, 1), "y")
 	tg, _ := Find("onnxruntime")
@@ -296,7 +296,12 @@ func TestSharedRangesKeepTheirClips(t *testing.T) {
 	if _, err := tg.Verify(run, k.fake, k.out, reload(t, k.out.Model), in); err != nil {
 		t.Error(err)
 	}
-	pl, err := tg.Place(n.m, on)
+	unlimited(t, tg, n.m, on)
+}
+
+func unlimited(t *testing.T, tg Target, m *ir.Model, on map[string]bool) {
+	t.Helper()
+	pl, err := tg.Place(m, on)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,4 +310,21 @@ func TestSharedRangesKeepTheirClips(t *testing.T) {
 			t.Errorf("%q is limited to %g", p.Value, p.Limit)
 		}
 	}
+}
+
+// Neither can it where a constant shares the range, or where no power of two ends near the bound.
+func TestBoundsThatSaturationCannotReplace(t *testing.T) {
+	tg, _ := Find("onnxruntime")
+	n := newNet(t, 7, 17)
+	a := n.op("Clip", []*ir.Value{n.conv(n.input(1, 4, 12, 12), "conv0", 8, 4, 3), n.b.Float(0), n.b.Float(255.0 / 32)})
+	c := n.op("Concat", []*ir.Value{a, n.random("coordinates", 1, 1, 2, 12, 12)}, ir.AInt("axis", 1))
+	n.output(n.conv(c, "conv1", 3, 10, 1), "y")
+	_, on, _ := allWeights(n.m, 8, "ptq")
+	unlimited(t, tg, n.m, on)
+
+	n = newNet(t, 8, 17)
+	a = n.op("Clip", []*ir.Value{n.conv(n.input(1, 4, 12, 12), "conv0", 8, 4, 3), n.b.Float(0), n.b.Float(6)})
+	n.output(n.conv(a, "conv1", 3, 8, 1), "y")
+	_, on, _ = allWeights(n.m, 8, "ptq")
+	unlimited(t, tg, n.m, on)
 }

@@ -31,6 +31,12 @@ type Session interface {
 	Close() error
 }
 
+// DisagreementError says which outputs differ between optimization levels, or from the fake-quantized model, by more than they may.
+type DisagreementError struct{ Problems []string }
+
+// Error lists them.
+func (e *DisagreementError) Error() string { return "verify: " + strings.Join(e.Problems, "; ") }
+
 // Runner is what Verify needs of a runtime.
 type Runner interface {
 	Open(m *ir.Model, level Level) (Session, error)
@@ -117,7 +123,7 @@ func (t Target) Verify(run Runner, fake *ir.Model, e *Emitted, loaded *ir.Model,
 		}
 	}
 	if len(problems) > 0 {
-		return v, fmt.Errorf("verify: %s", strings.Join(problems, "; "))
+		return v, &DisagreementError{problems}
 	}
 	return v, nil
 }
