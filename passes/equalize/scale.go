@@ -18,7 +18,8 @@ const (
 
 // ByRegion chooses one factor per region, between 1/sqrt(2) and sqrt(2), where activation scales are powers of two: the one with
 // which the ranges of the region's groups suit the steps there are, by the sum of their noise. What a power of two costs a range,
-// up to a bit, is so absorbed by weights, whose scales are finer. Among them are those that put the bound of a Clip on the last step.
+// up to a bit, is so absorbed by weights, whose scales are finer. In a region with Clips it is a factor that puts the bound of one on the
+// last step, so that the quantizer takes the Clip's place.
 func ByRegion(regions []*Region, groups []*quant.Group, t ir.DType) (Factors, error) {
 	at := map[string]*Region{}
 	for _, r := range regions {
@@ -68,16 +69,7 @@ func (r *Region) bestFactor(groups []*quant.Group, t ir.DType) (float32, error) 
 		}
 		return sum, nil
 	}
-	best := 1.0
-	least, err := noise(1)
-	if err != nil {
-		return 0, err
-	}
-	least *= 1 - leastGain
 	var factors []float64
-	for k := -perOctave / 2; k < perOctave/2; k++ {
-		factors = append(factors, math.Exp2(float64(k)/perOctave))
-	}
 	for _, n := range r.clips {
 		v := n.Input(1)
 		if n.Is("Clip") {
@@ -85,6 +77,17 @@ func (r *Region) bestFactor(groups []*quant.Group, t ir.DType) (float32, error) 
 		}
 		f := 255 / slices.Min(floats(v))
 		factors = append(factors, f*math.Exp2(-math.Round(math.Log2(f))))
+	}
+	best, least := 1.0, math.Inf(1)
+	if len(r.clips) == 0 {
+		e, err := noise(1)
+		if err != nil {
+			return 0, err
+		}
+		least = e * (1 - leastGain)
+		for k := -perOctave / 2; k < perOctave/2; k++ {
+			factors = append(factors, math.Exp2(float64(k)/perOctave))
+		}
 	}
 	for _, f := range factors {
 		e, err := noise(f)
