@@ -175,13 +175,7 @@ func TestEqualizationKeepsTheResultsOfRealModels(t *testing.T) {
 	e := env(t)
 	for _, path := range modelFiles(t) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
-			m := loadUpgraded(t, path)
-			beforeSquashing(t, m)
-			in, err := feeds(m, 1, dynamicSizes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := evaluate(t, e, m, in)
+			m, in, want := realModel(t, e, path)
 			p := passes.Pipeline{Passes: []pass.Pass{clean.New(), fold.New()}, Env: e}
 			if _, err := p.Run(context.Background(), m); err != nil {
 				t.Fatal(err)

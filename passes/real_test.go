@@ -44,17 +44,23 @@ func beforeSquashing(t *testing.T, m *ir.Model) {
 	}
 }
 
+// realModel is a network with random inputs and what it makes of them.
+func realModel(t *testing.T, e pass.Env, path string) (m *ir.Model, in, want map[string]*ir.Tensor) {
+	t.Helper()
+	m = loadUpgraded(t, path)
+	beforeSquashing(t, m)
+	in, err := feeds(m, 1, dynamicSizes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, in, evaluate(t, e, m, in)
+}
+
 func TestPassesKeepTheResultsOfRealModels(t *testing.T) {
 	e := env(t)
 	for _, path := range modelFiles(t) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
-			m := loadUpgraded(t, path)
-			beforeSquashing(t, m)
-			in, err := feeds(m, 1, dynamicSizes)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := evaluate(t, e, m, in)
+			m, in, want := realModel(t, e, path)
 			var rep rebatch.Report
 			for _, x := range []pass.Pass{clean.New(), rebatch.New(rebatch.Options{InputShapes: dynamicSizes}, &rep), fold.New()} {
 				p := passes.Pipeline{Passes: []pass.Pass{x}, Env: e}

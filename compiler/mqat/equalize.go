@@ -2,7 +2,6 @@ package mqat
 
 import (
 	"fmt"
-	"maps"
 
 	"mqatc/compiler/plan"
 	"mqatc/compiler/rundir"
@@ -206,7 +205,7 @@ func (b *Bench) meanBits() float64 {
 // norms are the sums of squares of the weights.
 func (b *Bench) norms(m *ir.Model) map[string]float64 {
 	out := map[string]float64{}
-	for name := range maps.Keys(b.weight) {
+	for name := range b.weight {
 		f, err := m.Graph.Value(name).Init().Float32s()
 		if err != nil {
 			continue

@@ -63,8 +63,8 @@ type Verification struct {
 }
 
 // Verify runs an emitted model, reloaded from its file, at every optimization level and compares it with the fake-quantized model
-// it came from. With float activations every level must agree with it within 1e-4 of the largest element, or twice as far as that model is from itself. With quantized ones the
-// model must agree with itself between DisableAll and Basic within 1e-5, and DisableAll with the fake-quantized model, and Extended
+// it came from. With float activations every level must agree with it within 1e-4 of the largest element, or twice as far as that model
+// is from itself. With quantized ones the model must agree with itself between DisableAll and Basic within 1e-5, and DisableAll with the fake-quantized model, and Extended
 // and All with DisableAll, to a cosine of 0.999 and one step in the mean: integer kernels round sums where float ones do not.
 // TensorRT's form is run at DisableAll alone. A level that fails to load or run, or disagrees, is an error; layers meant to run in
 // integers that do not are named in the result.
