@@ -12,7 +12,7 @@ import (
 )
 
 var lossFlag = &cli.StringFlag{Name: "loss", TakesFile: true,
-	Usage: "what is trained on: distill, wdr, " + strings.Join(loss.Names(), ", ") + " or FILE.onnx; by default the task's"}
+	Usage: "what is trained on: distill, wdr, wdr-distill, " + strings.Join(loss.Names(), ", ") + " or FILE.onnx; by default the task's"}
 
 // chooseLoss applies --loss: distill and wdr become the task's; the name of another loss is returned.
 func chooseLoss(c *cli.Context, t *task.Task) (string, error) {
@@ -26,6 +26,11 @@ func chooseLoss(c *cli.Context, t *task.Task) (string, error) {
 			return "", usageError(err)
 		}
 		return "", nil
+	case name == task.LossWDRDistill:
+		if t.Loss != task.LossWDR {
+			return "", usagef("--loss %s: the task %s is not measured by poses", name, t.Name)
+		}
+		return name, nil
 	case loss.IsFile(name) || slices.Contains(loss.Names(), name):
 		return name, nil
 	}

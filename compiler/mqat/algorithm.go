@@ -70,6 +70,7 @@ type Outcome struct {
 	Flow   []string
 	Bits   map[string]int
 	Stages []StageResult
+	Epochs float64 // of all probes and stages
 	Final  Variant
 	Metric float64
 }
@@ -79,8 +80,8 @@ const ProbeBits = 2
 
 // Settings of Run.
 type Settings struct {
-	Probe  bool               // run lines 1 to 7; without them the flow is ascending size
-	Epochs map[string]float64 // of a stage by module
+	Probe  bool    // run lines 1 to 7; without them the flow is ascending size
+	Epochs float64 // of a stage, in the mean
 	// ProbeEpochs of each probe; the paper spends as long on all probes together as on one stage.
 	ProbeEpochs float64
 	// Widths says how wide the layers of a module are that is planned for so many bits. May be nil.
@@ -121,6 +122,7 @@ func Run(lab Lab, s Settings) (*Outcome, error) {
 				return nil, err
 			}
 			o.Probes = append(o.Probes, p)
+			o.Epochs += s.ProbeEpochs
 			if p.After > o.Float && p.After > bestScore {
 				best, bestScore, o.Start = q, p.After, m.Name
 			}
@@ -141,20 +143,28 @@ func Run(lab Lab, s Settings) (*Outcome, error) {
 		}
 	}
 	for _, name := range o.Flow {
-		bits, ok := o.Bits[name]
-		if !ok {
+		if _, ok := o.Bits[name]; !ok {
 			return nil, fmt.Errorf("the plan gives module %s no width", name)
 		}
+	}
+	harm, err := harms(lab, v, o, say)
+	if err != nil {
+		return nil, err
+	}
+	epochs := StageEpochs(s.Epochs*float64(len(lab.Modules())), o.Flow, harm)
+	for _, name := range o.Flow {
+		bits := o.Bits[name]
 		if s.Widths != nil {
 			say("stage %s at %s bits", name, s.Widths(name, bits))
 		} else {
 			say("stage %s at %d bits", name, bits)
 		}
-		stage, next, err := runStage(lab, v, name, bits, name == o.Start, s.Epochs[name])
+		stage, next, err := runStage(lab, v, name, bits, name == o.Start, epochs[name])
 		if err != nil {
 			return nil, err
 		}
 		o.Stages = append(o.Stages, stage)
+		o.Epochs += epochs[name]
 		v = next
 		o.Metric = stage.After
 		if !stage.Kept {
@@ -223,21 +233,49 @@ func (st *StageResult) choose(lab Lab, before, trained Variant, unit string) (Va
 	return best, nil
 }
 
-// StageEpochs divides as many epochs as there are modules, times epochs, over the stages by the number of weights that each has to
-// adapt. No stage gets less than half of epochs.
-func StageEpochs(epochs float64, ms []ModuleInfo) map[string]float64 {
+// harms is by how much quantizing each module of the flow alone lowers the metric.
+func harms(lab Lab, v Variant, o *Outcome, say func(string, ...any)) (map[string]float64, error) {
+	out := map[string]float64{}
+	if len(o.Flow) < 2 {
+		return out, nil
+	}
+	say("each module quantized alone, to divide the epochs")
+	for _, name := range o.Flow {
+		q := v
+		var err error
+		if name != o.Start {
+			if q, err = lab.Quantize(q, name, o.Bits[name]); err != nil {
+				return nil, err
+			}
+		}
+		if q, err = lab.Activate(q, name); err != nil {
+			return nil, err
+		}
+		alone, err := lab.Score(q, "alone-"+name)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = max(o.Float-alone, 0)
+	}
+	return out, nil
+}
+
+// leastShare is the part of the epochs that is divided evenly.
+const leastShare = 0.25
+
+// StageEpochs divides epochs over the stages of flow: a quarter evenly, the rest by the harm that each has to undo. Where there is no
+// harm all get the same.
+func StageEpochs(epochs float64, flow []string, harm map[string]float64) map[string]float64 {
 	total := 0.0
-	for _, m := range ms {
-		total += float64(m.Elements)
+	for _, name := range flow {
+		total += harm[name]
 	}
 	out := map[string]float64{}
-	left := epochs * float64(len(ms)) / 2
-	for _, m := range ms {
-		out[m.Name] = epochs / 2
+	for _, name := range flow {
+		even := epochs / float64(len(flow))
+		out[name] = even
 		if total > 0 {
-			out[m.Name] += left * float64(m.Elements) / total
-		} else {
-			out[m.Name] += epochs / 2
+			out[name] = leastShare*even + (1-leastShare)*epochs*harm[name]/total
 		}
 	}
 	return out

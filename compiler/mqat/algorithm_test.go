@@ -2,6 +2,7 @@ package mqat
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 )
@@ -55,7 +56,7 @@ func TestWinningProbeStartsAndKeepsTwoBits(t *testing.T) {
 		score: map[string]float64{"float": 0.788, "probe-backbone-after": 0.69, "probe-fpn-after": 0.838, "probe-head-after": 0.80},
 		plan:  map[string]int{"backbone": 8, "fpn": 4, "head": 8},
 	}
-	o, err := Run(lab, Settings{Probe: true, ProbeEpochs: 10, Epochs: map[string]float64{"backbone": 30, "fpn": 20, "head": 30}})
+	o, err := Run(lab, Settings{Probe: true, ProbeEpochs: 10, Epochs: 30})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,9 +103,30 @@ func TestHarmfulTrainingIsDiscarded(t *testing.T) {
 }
 
 func TestStageEpochs(t *testing.T) {
-	e := StageEpochs(10, []ModuleInfo{{"backbone", 600}, {"fpn", 200}, {"head", 200}})
-	if e["backbone"] != 14 || e["fpn"] != 8 || e["head"] != 8 {
-		t.Fatalf("%v: three stages of 10 epochs, half evenly and half by size", e)
+	flow := []string{"fpn", "head", "backbone"}
+	e := StageEpochs(36, flow, map[string]float64{"backbone": 0.4, "fpn": 0.1, "head": 0})
+	if math.Abs(e["backbone"]-24.6) > 1e-9 || math.Abs(e["fpn"]-8.4) > 1e-9 || e["head"] != 3 {
+		t.Errorf("%v: a quarter of 36 evenly, the rest 4:1:0", e)
+	}
+	if e = StageEpochs(36, flow, map[string]float64{}); e["backbone"] != 12 || e["fpn"] != 12 || e["head"] != 12 {
+		t.Errorf("%v: no harm, so evenly", e)
+	}
+}
+
+func TestEpochsGoWhereQuantizingHarms(t *testing.T) {
+	lab := &fakeLab{
+		score: map[string]float64{"float": 0.9, "alone-fpn": 0.8, "alone-head": 0.9, "alone-backbone": 0.91},
+		plan:  map[string]int{"backbone": 8, "fpn": 4, "head": 8},
+	}
+	o, err := Run(lab, Settings{Epochs: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"stage-head 1", "stage-fpn 10", "stage-backbone 1"}; !slices.Equal(lab.calls, want) {
+		t.Errorf("%v, want %v", lab.calls, want)
+	}
+	if o.Epochs != 12 {
+		t.Errorf("%g epochs in all, want 12", o.Epochs)
 	}
 }
 

@@ -102,22 +102,15 @@ func Quantize(ctx context.Context, j Job) (*Result, error) {
 
 // runMQAT is Algorithm 1, with probes where labels can reward them.
 func (b *Bench) runMQAT(res *Result) error {
-	s := Settings{Probe: b.cfg.Probe, ProbeEpochs: b.cfg.Epochs / float64(max(len(b.modules), 1)), Progress: b.watch.Line,
+	s := Settings{Probe: b.cfg.Probe, Epochs: b.cfg.Epochs, ProbeEpochs: b.cfg.Epochs / float64(max(len(b.modules), 1)), Progress: b.watch.Line,
 		Widths: func(module string, bits int) string {
 			return b.widthText(module, b.widths(map[string]int{module: bits}))
 		}}
-	s.Epochs = StageEpochs(b.cfg.Epochs, b.modules)
 	o, err := Run(b, s)
 	if err != nil {
 		return err
 	}
-	res.Outcome = o
-	for _, st := range o.Stages {
-		res.Epochs += s.Epochs[st.Module]
-	}
-	for range o.Probes {
-		res.Epochs += s.ProbeEpochs
-	}
+	res.Outcome, res.Epochs = o, o.Epochs
 	return nil
 }
 

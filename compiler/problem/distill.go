@@ -32,6 +32,9 @@ type imageProblem struct {
 	mean       score.Runner // of the loss graph; nil where the loss is no metric
 	closers    []func() error
 	threads    int
+	// heldViews is how many views of each held-out image decisions are made on.
+	heldViews int
+	seed      uint64
 }
 
 func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Problem, err error) {
@@ -44,7 +47,7 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	}
 	trainIdx, heldIdx := data.HoldOut(all.Len())
 	folder := all.Subset(limited(trainIdx, o.Limit))
-	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads}
+	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads, heldViews: 1, seed: o.Seed}
 	if p.goal, err = openGoal(m, in, o, nil, folder.Names); err != nil {
 		return nil, err
 	}
@@ -56,6 +59,10 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	}
 	p.eval = p.held
 	how := fmt.Sprintf("every tenth training image by name, at most %d", mostHeld)
+	if p.held.Len() < fewHeld && (p.goal == nil || p.goal.arrays == nil) {
+		p.heldViews = views
+		how += fmt.Sprintf(", each in %d views where decisions are made", views)
+	}
 	if o.Eval != "" {
 		if p.eval, err = images.Open(o.Eval); err != nil {
 			return nil, err
@@ -118,16 +125,27 @@ func (p *imageProblem) Close() error {
 	return errors.Join(errs...)
 }
 
-func (p *imageProblem) image(f *images.Folder, i int) (train.Feeds, error) {
+func (p *imageProblem) image(f *images.Folder, i int) (train.Feeds, error) { return p.view(f, i, 0) }
+
+// view is the network's input for a view of image i.
+func (p *imageProblem) view(f *images.Folder, i, view int) (train.Feeds, error) {
+	return feedView(f, p.in, i, view, p.seed)
+}
+
+// feedView is what a network is fed for a view of image i; view 0 is the image itself.
+func feedView(f *images.Folder, in *prep.Input, i, view int, seed uint64) (train.Feeds, error) {
 	img, err := f.Read(i)
 	if err != nil {
 		return nil, err
 	}
-	t, err := p.in.Image(img.W, img.H, img.RGB)
+	if view > 0 {
+		img = transform(img, view, rand.New(rand.NewPCG(seed, uint64(i*views+view))))
+	}
+	t, err := in.Image(img.W, img.H, img.RGB)
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", f.Names[i], err)
 	}
-	return train.Feeds{p.in.Name: t}, nil
+	return train.Feeds{in.Name: t}, nil
 }
 
 func (p *imageProblem) Calibration(n int) ([]train.Feeds, error) {
@@ -145,20 +163,20 @@ func (p *imageProblem) Calibration(n int) ([]train.Feeds, error) {
 }
 
 func (p *imageProblem) Score(ctx context.Context, part Part, run score.Runner, progress func(done, total int)) (*score.Score, error) {
-	f := p.held
+	f, each := p.held, p.heldViews
 	if part == Eval {
-		f = p.eval
+		f, each = p.eval, 1
 	}
-	feed := func(i int) (map[string]*ir.Tensor, error) { return p.image(f, i) }
-	losses := make([]float64, f.Len())
-	var each distill.Each
+	feed := func(i int) (map[string]*ir.Tensor, error) { return p.view(f, i/each, i%each) }
+	losses := make([]float64, f.Len()*each)
+	var after distill.Each
 	if p.mean != nil {
-		each = func(i int, feeds, got, want map[string]*ir.Tensor) (err error) {
-			losses[i], err = p.lossOf(f, i, feeds, got, want)
+		after = func(i int, feeds, got, want map[string]*ir.Tensor) (err error) {
+			losses[i], err = p.lossOf(f, i/each, feeds, got, want)
 			return err
 		}
 	}
-	s, err := distill.Measure(ctx, f.Len(), feed, run, p.teacher, workers(p.threads), progress, each)
+	s, err := distill.Measure(ctx, len(losses), feed, run, p.teacher, workers(p.threads), progress, after)
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +205,8 @@ const (
 	cacheBytes = 2 << 30
 	// views is how many versions of each image there are: the image itself, its mirror image, and crops.
 	views = 4
+	// fewHeld is the number of held-out images below which their views count too.
+	fewHeld = 64
 	// leastCrop is the smallest side of a crop as a part of the image's.
 	leastCrop = 0.6
 )
@@ -220,18 +240,10 @@ func (s *imageSource) Sample(i int, rng *rand.Rand) (train.Feeds, error) {
 	if f != nil {
 		return f, nil
 	}
-	img, err := s.folder.Read(i)
+	f, err := feedView(s.folder, s.in, i, view, s.seed)
 	if err != nil {
 		return nil, err
 	}
-	if view > 0 {
-		img = transform(img, view, rand.New(rand.NewPCG(s.seed, uint64(key))))
-	}
-	x, err := s.in.Image(img.W, img.H, img.RGB)
-	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", s.folder.Names[i], err)
-	}
-	f = train.Feeds{s.in.Name: x}
 	if err := s.targets(f, s.folder.Names[i]); err != nil {
 		return nil, err
 	}

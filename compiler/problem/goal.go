@@ -42,6 +42,11 @@ func openGoal(m *ir.Model, in *prep.Input, o Options, own []*ir.Value, images []
 	if err != nil {
 		return nil, err
 	}
+	return newGoal(m, in, o, l, own, images)
+}
+
+// newGoal is openGoal for a loss at hand.
+func newGoal(m *ir.Model, in *prep.Input, o Options, l *loss.Loss, own []*ir.Value, images []string) (*goal, error) {
 	g := &goal{loss: l}
 	if err := g.resolve(m, in, o, own, images); err != nil {
 		return nil, err

@@ -11,6 +11,8 @@ import (
 	"mqatc/runtime/data"
 	"mqatc/runtime/data/bop"
 	"mqatc/runtime/ort"
+	"mqatc/runtime/task"
+	"mqatc/runtime/task/loss"
 	"mqatc/runtime/task/prep"
 	"mqatc/runtime/task/score"
 	"mqatc/runtime/task/wdr"
@@ -74,7 +76,15 @@ func (p *poseProblem) openGoal(m *ir.Model, in *prep.Input, o Options, src bop.S
 		names = append(names, s.Name)
 	}
 	var err error
-	if p.goal, err = openGoal(m, in, o, p.loss.Graph.Inputs(), names); p.goal == nil || err != nil {
+	if o.Loss == task.LossWDRDistill {
+		var l *ir.Model
+		if l, err = wdr.Teach(p.train.Layout, p.train.Config); err == nil {
+			p.goal, err = newGoal(m, in, o, &loss.Loss{Name: o.Loss, Model: l}, p.loss.Graph.Inputs(), names)
+		}
+	} else {
+		p.goal, err = openGoal(m, in, o, p.loss.Graph.Inputs(), names)
+	}
+	if err != nil {
 		return err
 	}
 	run, done, err := Runner(m, ort.SessionOptions{})

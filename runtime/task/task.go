@@ -23,6 +23,8 @@ const MetaKey = "mqatc.task"
 const (
 	LossDistill = "distill" // agreement with the float network
 	LossWDR     = "wdr"
+	// LossWDRDistill trains a pose network towards the float network's answers where objects are.
+	LossWDRDistill = "wdr-distill"
 )
 
 // Task is what a network is for.

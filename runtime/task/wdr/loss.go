@@ -120,7 +120,7 @@ func (b *lossBuilder) space(l *Layout, c Config, reg *ir.Value, in func(string, 
 	side := b.smooth(b.op("Sub", b.op("Mul", foot, ray), xy), eps)
 	along := b.smooth(b.op("Sub", foot, z), eps)
 	cell := b.op("Add", b.sum(side, 0, 2, 3), b.sum(along, 0, 2, 3))
-	mean := b.op("Div", b.sum(b.op("Mul", cell, weight), 0, 0, 1, 2), b.atLeastOne(b.sum(weight, 0, 0, 1, 2)))
+	mean := b.weighted(cell, weight)
 	scale := b.op("Div", b.Float(float32(10/float64(3*K))), eps)
 	return b.op("Mul", mean, scale)
 }
