@@ -86,15 +86,16 @@ func demo(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	prob, err := demoProblem(c, f, spec, p)
+	prob, labels, err := demoProblems(c, f, spec, p)
 	if err != nil {
 		return err
 	}
 	defer prob.Close()
+	defer labels.Close()
 	introduce(p, f, prob)
 	job := mqat.Job{Name: "cubesat.onnx", Net: network(f), Problem: prob, Task: spec, Dir: d, Watch: p, SourceBytes: f.Source.Bytes,
 		PayloadBefore: f.PayloadBefore, Config: demoConfig(c)}
-	rows, err := demoRuns(c, job, out, p)
+	rows, err := demoRuns(c, job, labels, out, p)
 	if err != nil {
 		return quantizeFailed(err)
 	}
@@ -108,7 +109,8 @@ func demo(c *cli.Context) error {
 	return printDemo(c, out, rows)
 }
 
-func demoProblem(c *cli.Context, f *frontend.Front, spec task.Task, p *progress) (problem.Problem, error) {
+// demoProblems are the problem that quantization trains on, towards the float network, and that of the labels.
+func demoProblems(c *cli.Context, f *frontend.Front, spec task.Task, p *progress) (tuning, labels problem.Problem, err error) {
 	size := 0
 	for _, v := range f.Model.Graph.Inputs() {
 		if s := v.Shape(); len(s) == 4 && s[2].Known() {
@@ -118,21 +120,29 @@ func demoProblem(c *cli.Context, f *frontend.Front, spec task.Task, p *progress)
 	train, err := cubesat.Generate(cubesat.Config{Size: size, Seed: c.Uint64("seed") + 1000}, demoImages, 0,
 		func(done, total int) { p.Update("render", done, total, "") })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	eval, err := cubesat.Generate(cubesat.Config{Size: size, Seed: demoEvalSeed, EvenBins: true}, demoEval, 0, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return problem.Open(f.Model, problem.Options{Task: spec, TrainSource: train.Source(), EvalSource: eval.Source(), Seed: c.Uint64("seed"), Threads: c.Int("threads")})
+	o := problem.Options{Task: spec, TrainSource: train.Source(), EvalSource: eval.Source(), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
+	if labels, err = problem.Open(f.Model, o); err != nil {
+		return nil, nil, err
+	}
+	o.Loss = task.LossWDRDistill
+	tuning, err = problem.Open(f.Model, o)
+	return tuning, labels, err
 }
 
 // demoRuns runs the four arms: the float network, the one trained on, uniform and MQAT at the compression asked for, and MQAT at
 // uniform's bytes where the two differ.
-func demoRuns(c *cli.Context, job mqat.Job, out string, p *progress) ([]report.Method, error) {
+func demoRuns(c *cli.Context, job mqat.Job, labels problem.Problem, out string, p *progress) ([]report.Method, error) {
 	p.Line("\nfloat, trained on for as long")
 	job.Prefix = "float-"
-	ft, err := mqat.FineTune(c.Context, job)
+	float := job
+	float.Problem = labels
+	ft, err := mqat.FineTune(c.Context, float)
 	if err != nil {
 		return nil, err
 	}

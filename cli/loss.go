@@ -12,7 +12,7 @@ import (
 )
 
 var lossFlag = &cli.StringFlag{Name: "loss", TakesFile: true,
-	Usage: "what is trained on: distill, wdr, wdr-distill, " + strings.Join(loss.Names(), ", ") + " or FILE.onnx; by default the task's"}
+	Usage: "what is trained on: distill, wdr, wdr-distill, " + strings.Join(loss.Names(), ", ") + " or FILE.onnx; by default the task's, with quantize and sensitivity wdr-distill instead of wdr"}
 
 // chooseLoss applies --loss: distill and wdr become the task's; the name of another loss is returned.
 func chooseLoss(c *cli.Context, t *task.Task) (string, error) {
@@ -35,6 +35,15 @@ func chooseLoss(c *cli.Context, t *task.Task) (string, error) {
 		return name, nil
 	}
 	return "", usagef("--loss %q: one of %s, %s, %s, or FILE.onnx", name, task.LossDistill, task.LossWDR, strings.Join(loss.Names(), ", "))
+}
+
+// chooseTuningLoss is chooseLoss for what starts from a trained network: a network of poses is trained towards its own float answers
+// where the user names no loss.
+func chooseTuningLoss(c *cli.Context, t *task.Task) (string, error) {
+	if c.String("loss") == "" && t.Loss == task.LossWDR {
+		return task.LossWDRDistill, nil
+	}
+	return chooseLoss(c, t)
 }
 
 // lossID is what a run depends on by --loss: its name, or the content of its file.

@@ -252,7 +252,7 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	if err != nil {
 		return err
 	}
-	name, err := chooseLoss(c, &spec)
+	name, err := chooseTuningLoss(c, &spec)
 	if err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func measureSensitivity(c *cli.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	name, err := chooseLoss(c, &spec)
+	name, err := chooseTuningLoss(c, &spec)
 	if err != nil {
 		return err
 	}

@@ -117,10 +117,14 @@ func stepLoss(c *cli.Context, m *ir.Model) (*ir.Model, error) {
 	switch {
 	case loss.IsFile(name):
 		l, err = loss.Read(name)
+	case name == task.LossWDRDistill:
+		return stepWDR(m, t, wdr.Teach)
+	case name == task.LossWDRDistill:
+		return stepWDR(m, t, wdr.Teach)
 	case name != "":
 		l, err = loss.Named(name, m.Graph.Outputs())
 	case t.Loss == task.LossWDR:
-		return stepWDR(m, t)
+		return stepWDR(m, t, wdr.Loss)
 	default:
 		return distill.Loss(m.Graph.Outputs())
 	}
@@ -130,7 +134,7 @@ func stepLoss(c *cli.Context, m *ir.Model) (*ir.Model, error) {
 	return l.Model, nil
 }
 
-func stepWDR(m *ir.Model, t task.Task) (*ir.Model, error) {
+func stepWDR(m *ir.Model, t task.Task, make func(*wdr.Layout, wdr.Config) (*ir.Model, error)) (*ir.Model, error) {
 	in, err := prep.Fit(t.Prep, m.Graph.Inputs())
 	if err != nil {
 		return nil, fmt.Errorf("step: task %s: %w", t.Name, err)
@@ -146,7 +150,7 @@ func stepWDR(m *ir.Model, t task.Task) (*ir.Model, error) {
 	if cfg, err = cfg.WithDefaults(max(in.Width, in.Height)); err != nil {
 		return nil, fmt.Errorf("step: %w", err)
 	}
-	return wdr.Loss(layout, cfg)
+	return make(layout, cfg)
 }
 
 func stepTask(c *cli.Context, m *ir.Model) (task.Task, error) {
