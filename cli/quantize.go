@@ -41,7 +41,7 @@ func methodFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "assign", Usage: "width of a module by name or role, as backbone=8; 32 keeps it float"},
 		&cli.BoolFlag{Name: "per-tensor", Usage: "one scale for each weight tensor instead of one per output channel"},
 		&cli.BoolFlag{Name: "probe", Usage: "run 2-bit probes of every module; the default where the task has labels (--probe=false leaves them out)"},
-		&cli.Float64Flag{Name: "epochs", Usage: "passes over the data in each stage; 0 takes as many as ten minutes on two cores allow, at most 6"},
+		&cli.Float64Flag{Name: "epochs", Usage: "passes over the data in each stage; 0 takes as many as ten minutes on two cores allow, at most 16"},
 		&cli.IntFlag{Name: "batch", Value: 8, Usage: "images in a step"},
 		&cli.Float64Flag{Name: "lr", Usage: "learning rate, taken as it is; 0 tries the optimizer's default before each training and lowers it where that makes things worse"},
 		&cli.StringFlag{Name: "optimizer", Value: "adam", Usage: "adam (rates relative to the size of each tensor), adamw, sgd or nesterov"},

@@ -263,19 +263,22 @@ func harms(lab Lab, v Variant, o *Outcome, say func(string, ...any)) (map[string
 // leastShare is the part of the epochs that is divided evenly.
 const leastShare = 0.25
 
-// StageEpochs divides epochs over the stages of flow: a quarter evenly, the rest by the harm that each has to undo. Where there is no
-// harm all get the same.
+// StageEpochs divides epochs over the stages of flow: a quarter evenly, the rest by the harm that there is to undo, which is that of the
+// stage's own module and of those before it, since they go on training. Where there is no harm all get the same.
 func StageEpochs(epochs float64, flow []string, harm map[string]float64) map[string]float64 {
-	total := 0.0
-	for _, name := range flow {
-		total += harm[name]
+	sofar, total := make([]float64, len(flow)), 0.0
+	for i := range flow {
+		for _, name := range flow[:i+1] {
+			sofar[i] += harm[name]
+		}
+		total += sofar[i]
 	}
 	out := map[string]float64{}
-	for _, name := range flow {
+	for i, name := range flow {
 		even := epochs / float64(len(flow))
 		out[name] = even
 		if total > 0 {
-			out[name] = leastShare*even + (1-leastShare)*epochs*harm[name]/total
+			out[name] = leastShare*even + (1-leastShare)*epochs*sofar[i]/total
 		}
 	}
 	return out

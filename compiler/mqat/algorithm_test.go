@@ -104,9 +104,9 @@ func TestHarmfulTrainingIsDiscarded(t *testing.T) {
 
 func TestStageEpochs(t *testing.T) {
 	flow := []string{"fpn", "head", "backbone"}
-	e := StageEpochs(36, flow, map[string]float64{"backbone": 0.4, "fpn": 0.1, "head": 0})
-	if math.Abs(e["backbone"]-24.6) > 1e-9 || math.Abs(e["fpn"]-8.4) > 1e-9 || e["head"] != 3 {
-		t.Errorf("%v: a quarter of 36 evenly, the rest 4:1:0", e)
+	e := StageEpochs(36, flow, map[string]float64{"backbone": 0.3, "fpn": 0.1, "head": 0})
+	if math.Abs(e["backbone"]-21) > 1e-9 || math.Abs(e["fpn"]-7.5) > 1e-9 || math.Abs(e["head"]-7.5) > 1e-9 {
+		t.Errorf("%v: a quarter of 36 evenly, the rest 1:1:4", e)
 	}
 	if e = StageEpochs(36, flow, map[string]float64{}); e["backbone"] != 12 || e["fpn"] != 12 || e["head"] != 12 {
 		t.Errorf("%v: no harm, so evenly", e)
@@ -122,7 +122,7 @@ func TestEpochsGoWhereQuantizingHarms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"stage-head 1", "stage-fpn 10", "stage-backbone 1"}; !slices.Equal(lab.calls, want) {
+	if want := []string{"stage-head 1", "stage-fpn 5.5", "stage-backbone 5.5"}; !slices.Equal(lab.calls, want) {
 		t.Errorf("%v, want %v", lab.calls, want)
 	}
 	if o.Epochs != 12 {

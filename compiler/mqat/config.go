@@ -44,7 +44,7 @@ type Config struct {
 // usualWork is how many multiply-accumulates, forward, all training of a run may take by default: some ten minutes on two cores.
 const (
 	usualWork  = 1e12
-	mostEpochs = 6
+	mostEpochs = 16
 )
 
 // usualEpochs is the default length of a stage for a network of so many multiply-accumulates an image.

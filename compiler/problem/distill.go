@@ -60,8 +60,8 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	p.eval = p.held
 	how := fmt.Sprintf("every tenth training image by name, at most %d", mostHeld)
 	if p.held.Len() < fewHeld && (p.goal == nil || p.goal.arrays == nil) {
-		p.heldViews = views
-		how += fmt.Sprintf(", each in %d views where decisions are made", views)
+		p.heldViews = viewsHeld
+		how += fmt.Sprintf(", each in %d views where decisions are made", viewsHeld)
 	}
 	if o.Eval != "" {
 		if p.eval, err = images.Open(o.Eval); err != nil {
@@ -204,7 +204,9 @@ func (p *imageProblem) lossOf(f *images.Folder, i int, feeds, got, want map[stri
 const (
 	cacheBytes = 2 << 30
 	// views is how many versions of each image there are: the image itself, its mirror image, and crops.
-	views = 4
+	views = 8
+	// viewsHeld is how many of them count where decisions are made on few images.
+	viewsHeld = 4
 	// fewHeld is the number of held-out images below which their views count too.
 	fewHeld = 64
 	// leastCrop is the smallest side of a crop as a part of the image's.
