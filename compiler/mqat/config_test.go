@@ -10,9 +10,9 @@ func TestUsualEpochs(t *testing.T) {
 	}{
 		{578e6, 116, 3, 4},      // NanoDet
 		{1295e6, 116, 3, 2},     // PP-OCR
-		{1e6, 100, 3, 6},        // small networks stop at the most
+		{1e6, 100, 3, 16},       // small networks stop at the most
 		{1e9, 100_000, 2, .005}, // large data: a part of an epoch
-		{0, 100, 3, 6},          // sizes that are not known
+		{0, 100, 3, 16},         // sizes that are not known
 	} {
 		if got := usualEpochs(c.macs, c.images, c.stages); got != c.want {
 			t.Errorf("%d multiply-accumulates, %d images, %d stages: %g epochs, want %g", c.macs, c.images, c.stages, got, c.want)
