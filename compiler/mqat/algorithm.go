@@ -202,8 +202,9 @@ func runStage(lab Lab, v Variant, name string, bits int, started bool, epochs fl
 	return st, q, err
 }
 
-// choose takes the best of the network before a training, the trained one, and two between them: near the noise of rounding a
-// training overshoots, and a part of its way is better than either end.
+// choose takes the best of the network before a training, the trained one, and two between them, a half and a quarter of the way: near
+// the noise of rounding a training overshoots, and a part of its way is better than either end. A quarter is not measured where a
+// half is no better than the whole.
 func (st *StageResult) choose(lab Lab, before, trained Variant, unit string) (Variant, error) {
 	best := trained
 	var err error
@@ -223,9 +224,10 @@ func (st *StageResult) choose(lab Lab, before, trained Variant, unit string) (Va
 		if err != nil {
 			return nil, err
 		}
-		if s > st.After {
-			best, st.After, st.Part = v, s, part
+		if s <= st.After {
+			break
 		}
+		best, st.After, st.Part = v, s, part
 	}
 	if st.Kept = st.After >= st.Before; !st.Kept {
 		best, st.Part = before, 0

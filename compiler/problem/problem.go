@@ -145,10 +145,10 @@ func limited(idx []int, n int) []int {
 }
 
 // Bounds of the images that decisions are made on: beyond them a measurement costs more than it tells. Agreement with the float
-// network is a sum over many elements of each image; a pose is right or wrong, and 400 of them tell a point and a half apart.
+// network is a sum over many elements of each image; a pose is right or wrong, and 400 of them have a standard error of 1.4 points.
 const (
 	mostHeld      = 400
-	mostHeldPoses = 2000
+	mostHeldPoses = 1000
 )
 
 // thinned keeps at most so many of the held-out images, evenly spread.
