@@ -14,10 +14,12 @@ import (
 const (
 	trialSteps = 12
 	trialTail  = 4
+	// trialRise is by what part the loss may rise: weights that change sides of a rounding make it noisy at any rate.
+	trialRise = 0.05
 )
 
 // Rate finds the largest of rates, which stand in descending order, at which a few steps from the present values do not raise the loss
-// over that of the same batches without any step. Where all do, it is the last. Nothing of o is changed.
+// by more than a twentieth over that of the same batches without any step. Where all do, it is the last. Nothing of o is changed.
 func Rate(ctx context.Context, o Options, rates []float64) (float64, error) {
 	if len(rates) == 0 {
 		return 0, fmt.Errorf("fit: no rate to try")
@@ -74,7 +76,7 @@ func Rate(ctx context.Context, o Options, rates []float64) (float64, error) {
 		if err != nil && !errors.Is(err, train.ErrDiverged) {
 			return 0, err
 		}
-		if err == nil && loss <= still {
+		if err == nil && loss <= still*(1+trialRise) {
 			return rate, nil
 		}
 	}
