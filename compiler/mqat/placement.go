@@ -18,7 +18,6 @@ import (
 	"mqatc/passes/quant"
 	"mqatc/passes/target"
 	"mqatc/runtime/task/distill"
-	"mqatc/runtime/task/score"
 	"mqatc/runtime/train"
 )
 
@@ -388,12 +387,11 @@ func (b *Bench) outputs(m *ir.Model, feeds []train.Feeds) ([]map[string]*ir.Tens
 		return nil, err
 	}
 	defer done()
-	return runAll(run, feeds)
-}
-
-func runAll(run score.Runner, feeds []train.Feeds) ([]map[string]*ir.Tensor, error) {
 	var out []map[string]*ir.Tensor
 	for _, f := range feeds {
+		if err := b.ctx.Err(); err != nil {
+			return nil, err
+		}
 		r, err := run(f)
 		if err != nil {
 			return nil, err
