@@ -50,7 +50,7 @@ func insertBiases(g *ir.Graph, pl *Placement, ws []Inserted, narrow bool) ([]Ins
 		rounded := InsertedBias{Bias: b.Name(), Layer: layer, Narrow: narrow && b.Init().Len() >= NarrowFrom}
 		q := bl.Op("Round", []*ir.Value{bl.Op("Div", []*ir.Value{b, step})})
 		if rounded.Narrow {
-			q = narrowed(bl, q)
+			q = narrowed(bl, q, halfBits)
 		}
 		q = bl.Op("Mul", []*ir.Value{q, step})
 		if err := bl.Err(); err != nil {

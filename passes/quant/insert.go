@@ -16,7 +16,7 @@ type WeightSpec struct {
 	Quantizer string // a row of Quantizers
 	PerTensor bool   // one scale instead of one per output channel
 	Pairs     bool   // keep to PairLimit where the weight is multiplied with unsigned activations
-	ScaleBits int    // significant bits that scales are rounded to; 0 leaves them as they are
+	ScaleBits int    // significant bits that scales are rounded to, trained ones at every step; 0 leaves them as they are
 	// Scale, if not nil, continues with these scales instead of the quantizer's start values, as for a module trained before.
 	Scale []float32
 }
@@ -168,7 +168,11 @@ func insertWeight(g *ir.Graph, first *ir.Node, p weights.Param, ws WeightSpec) (
 	}
 	b := ir.NewBuilder(g, Pass, op.InferNode)
 	b.Before, b.Site = first, v.Name()
-	out := fakeQuantize(b, v, step, grid)
+	scale := step
+	if q.Trained && ins.ScaleBits > 0 {
+		scale = narrowed(b, step, ins.ScaleBits)
+	}
+	out := fakeQuantize(b, v, scale, grid)
 	if err := b.Err(); err != nil {
 		return ins, err
 	}

@@ -29,18 +29,21 @@ func significant(x []float32, bits int) []float32 {
 	return x
 }
 
-// splitter is 2^13+1: t - (t - x) with t = x*splitter keeps 24-13 = 11 significant bits of x (Dekker's and Veltkamp's splitting).
-const splitter float32 = 1<<13 + 1
+// halfBits are the significant bits of float16.
+const halfBits = 11
+
+// splitter is 2^(24-bits)+1: t - (t - x) with t = x*splitter keeps that many significant bits of x (Dekker's and Veltkamp's splitting).
+func splitter(bits int) float32 { return float32(int64(1)<<(24-bits) + 1) }
 
 // Narrowed rounds x, of size up to 2^31, to 11 significant bits, those of float16, as the fake-quantization graph does.
 func Narrowed(x float32) float32 {
-	t := float32(x * splitter)
+	t := float32(x * splitter(halfBits))
 	return t - float32(t-x)
 }
 
-// narrowed builds Narrowed; its derivative is one.
-func narrowed(b *ir.Builder, x *ir.Value) *ir.Value {
-	t := b.Op("Mul", []*ir.Value{x, b.Float(splitter)})
+// narrowed rounds x to a number of significant bits; its derivative is one.
+func narrowed(b *ir.Builder, x *ir.Value, bits int) *ir.Value {
+	t := b.Op("Mul", []*ir.Value{x, b.Float(splitter(bits))})
 	return b.Op("Sub", []*ir.Value{t, b.Op("Sub", []*ir.Value{t, x})})
 }
 
