@@ -6,6 +6,8 @@ import (
 
 	"github.com/x448/float16"
 	"pgregory.net/rapid"
+
+	"mqatc/runtime/ort/orttest"
 )
 
 // Integers up to 2^31 keep 11 bits, which float16 holds as they are or divided by 2^15.
@@ -45,6 +47,35 @@ func TestScalesKeepTheirBits(t *testing.T) {
 	for x, ok := range map[float32]bool{0: true, 1e-6: false, 1: true, 65504: true, 65505: false, float32(math.Inf(1)): false, float32(math.NaN()): false} {
 		if FitsHalf([]float32{x, 0}) != ok {
 			t.Errorf("FitsHalf(%g) is %v", x, !ok)
+		}
+	}
+}
+
+// What a training sees of a weight, whatever its steps have become, is what is stored in the end.
+func TestTrainingSeesWhatIsStored(t *testing.T) {
+	orttest.TestLibrary(t)
+	w := normal(7, 6*4*3*3)
+	scale := normal(11, 6)
+	for i, x := range scale {
+		scale[i] = 0.2 + float32(math.Abs(float64(x)))/3
+	}
+	for _, scaleBits := range []int{ExactBits, BFloat16Bits} {
+		for _, bits := range []int{2, 4, 8} {
+			m := weightModel(t, w, 6, 4, 3, 3)
+			rep, err := Insert(m, Spec{Weights: map[string]WeightSpec{"W": {Bits: bits, Quantizer: "lsq", ScaleBits: scaleBits, Scale: scale}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := runOne(t, m, rep.Weights[0].Output)
+			codes, err := Collect(m, rep)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, x := range codes[0].Values() {
+				if seen[i] != x {
+					t.Fatalf("%d bits, steps of %d bits: element %d is %g in training and stored as %g", bits, scaleBits, i, seen[i], x)
+				}
+			}
 		}
 	}
 }
