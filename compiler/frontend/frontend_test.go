@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mqatc/compiler/frontend"
 	"mqatc/onnx/format"
@@ -138,26 +139,42 @@ func TestExternalDataCountsAndIsHashed(t *testing.T) {
 	if s.Bytes != total {
 		t.Errorf("%d bytes, the two files have %d", s.Bytes, total)
 	}
+	digest := func(s *frontend.Source) string {
+		sum, err := s.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	digest(s)
+	late, err := frontend.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	raw, err := os.ReadFile(data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	raw[0] ^= 1
+	time.Sleep(20 * time.Millisecond)
 	if err := os.WriteFile(data, raw, 0o644); err != nil {
 		t.Fatal(err)
+	}
+	if sum, err := late.Digest(); err == nil {
+		t.Errorf("a file that changed after it was read has digest %s", sum)
 	}
 	other, err := frontend.Read(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if other.SHA256 == s.SHA256 {
+	if digest(other) == digest(s) {
 		t.Error("the digest does not see the external data")
 	}
 	p, err := frontend.Read(plain)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.SHA256 == s.SHA256 {
+	if digest(p) == digest(s) {
 		t.Error("two different files have one digest")
 	}
 }

@@ -24,6 +24,15 @@ func Marshal(m *ir.Model) ([]byte, error) {
 	})
 }
 
+// Size is the number of bytes that m has as one ONNX file, all tensors inline.
+func Size(m *ir.Model) (int64, error) {
+	p, err := new(encoder).model(m)
+	if err != nil {
+		return 0, fail("model", "", "%w", err)
+	}
+	return int64(p.Size()), nil
+}
+
 // encoder turns ir into protobuf; placed says where the initializers lie that go into an external file.
 type encoder struct {
 	placed map[*ir.Value]Placement
