@@ -114,9 +114,9 @@ func Prepare(ctx context.Context, src *Source, o Options) (_ *Front, err error) 
 	return f, nil
 }
 
-// Infer brings m up to LowestOpset where it is below, and infers all types with the given input sizes.
+// Infer brings m, its functions included, up to LowestOpset where it is below, and infers all types with the given input sizes.
 func Infer(m *ir.Model, shapes map[string][]int64) error {
-	if m.Opset("") < LowestOpset {
+	if m.Opset("") < LowestOpset || len(m.Functions) > 0 {
 		if err := format.Upgrade(m, LowestOpset); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
+	"mqatc/onnx/text"
 	"mqatc/passes/fold"
 	"mqatc/passes/weights"
 )
@@ -279,5 +280,37 @@ func TestModulesSurviveFoldingOnRealNetworks(t *testing.T) {
 			}
 			t.Logf("payload %d of %d bytes, %d tensors outside, notes %q", f.PayloadBefore, f.Source.Bytes, len(f.Partition.Outside), f.Notes())
 		})
+	}
+}
+
+// A function of an older opset than the model's is brought up in the copy that is prepared; the model as read keeps it.
+func TestFunctionsAreBroughtUp(t *testing.T) {
+	m, err := text.Parse("t", []byte(`<ir_version: 10, opset_import: ["": 17, "f": 1]>
+g (float[4,1,6] x, float[3,6,1,1] w) => (y) { s = f.Squeezed (x) u = Constant <value_ints: ints = [0, 1]> () v = Unsqueeze (s, u)
+t = Transpose <perm: ints = [0, 3, 1, 2]> (v) y = Conv (t, w) }
+<domain: "f", opset_import: ["": 11]> Squeezed (x) => (y) { y = Squeeze <axes: ints = [1]> (x) }`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := format.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := m.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := frontend.Infer(c, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Graph.Outputs()[0].Type.String(); got != "float[1,3,1,4]" {
+		t.Errorf("inferred %s", got)
+	}
+	after, err := format.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(before) != string(after) {
+		t.Error("bringing up a clone changed the model")
 	}
 }

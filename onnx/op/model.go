@@ -22,8 +22,8 @@ func (e *ConflictError) Error() string {
 func (e *ConflictError) Unwrap() error { return e.Reason }
 
 // InferModel infers the types of every value of m, those of subgraphs included, and joins them with the types in the file; a
-// contradiction is a *ConflictError that names both. Operators of other domains without a row, and functions of the model, keep the
-// file's types.
+// contradiction is a *ConflictError that names both. Operators of other domains without a row keep the file's types. A function of the
+// model is inferred anew for each node that calls it; its own body stays as it is.
 //
 // inputShapes gives graph inputs other sizes, one per dimension; -1 keeps the file's. A symbol that a size replaces is replaced
 // in all types of the file. Where a size contradicts a fixed size of the file, the file's types of computed values are forgotten.
@@ -38,9 +38,9 @@ func InferModel(m *ir.Model, inputShapes map[string][]int64) error {
 	r := newRun(m.Opset(""))
 	r.merge = true
 	r.parts = map[*ir.Value]*part{}
-	r.local = map[schemaKey]bool{}
+	r.local = map[funcKey]*ir.Function{}
 	for _, f := range m.Functions {
-		r.local[schemaKey{f.Domain, f.Name}] = true
+		r.local[funcKey{f.Domain, f.Name, f.Overload}] = f
 	}
 	if err := inferGraph(r, m.Graph); err != nil {
 		return fmt.Errorf("shape inference: %w", err)
