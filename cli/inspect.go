@@ -140,6 +140,7 @@ func inspect(ctx context.Context, src *frontend.Source, shapes map[string][]int6
 		}
 		return d, nil
 	}
+	d.Notes = append(d.Notes, f.Inferred...)
 	for _, v := range f.Model.Graph.Outputs() {
 		d.Outputs = append(d.Outputs, valueOf(v))
 	}

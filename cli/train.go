@@ -208,8 +208,12 @@ func readModel(c *cli.Context, path string) (*ir.Model, *frontend.Source, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := frontend.Infer(m, shapes); err != nil {
+	notes, err := frontend.Infer(m, shapes)
+	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, n := range notes {
+		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", n)
 	}
 	return m, s, nil
 }

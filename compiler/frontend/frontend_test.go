@@ -300,7 +300,7 @@ t = Transpose <perm: ints = [0, 3, 1, 2]> (v) y = Conv (t, w) }
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := frontend.Infer(c, nil); err != nil {
+	if _, err := frontend.Infer(c, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.Graph.Outputs()[0].Type.String(); got != "float[1,3,1,4]" {
@@ -312,5 +312,36 @@ t = Transpose <perm: ints = [0, 3, 1, 2]> (v) y = Conv (t, w) }
 	}
 	if string(before) != string(after) {
 		t.Error("bringing up a clone changed the model")
+	}
+}
+
+// Who enlarges the input of a network by hand leaves the shapes behind it as they were.
+func TestOutdatedShapesOfARealNetwork(t *testing.T) {
+	dir := os.Getenv("MQATC_SHARED")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared")
+	}
+	path := filepath.Join(dir, "models", "ch_PP-OCRv4_det_infer.onnx")
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("needs an outside model (MQATC_SHARED names the folder that holds models/): %v", err)
+	}
+	m, err := format.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := m.Graph.Inputs()[0]
+	if notes, err := frontend.Infer(m, map[string][]int64{in.Name(): {1, 3, 320, 320}}); err != nil || len(notes) > 0 {
+		t.Fatal(notes, err)
+	}
+	in.Type.Shape = ir.StaticShape(1, 3, 640, 480)
+	f, err := frontend.Load(context.Background(), save(t, m, format.SaveOptions{}), frontend.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Model.Graph.Outputs()[0].Shape().String(); got != "[1,1,640,480]" {
+		t.Errorf("the output is %s", got)
+	}
+	if notes := f.Notes(); len(notes) == 0 || !strings.Contains(notes[0], "outdated") {
+		t.Errorf("nobody is told: %q", notes)
 	}
 }

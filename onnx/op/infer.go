@@ -1,6 +1,7 @@
 package op
 
 import (
+	"errors"
 	"fmt"
 
 	"mqatc/onnx/ir"
@@ -108,7 +109,8 @@ func (r *run) settle(o *ir.Value, t ir.Type) (ir.Type, error) {
 	if r.merge {
 		j, err := mergeTypes(t, old)
 		if err != nil {
-			return t, &ConflictError{Value: o.Name(), Inferred: t.String(), File: old.String(), Reason: err}
+			var ofShape shapeError
+			return t, &ConflictError{Value: o.Name(), Inferred: t.String(), File: old.String(), OfShape: errors.As(err, &ofShape), Reason: err}
 		}
 		if o.IsOutput() && o.Graph().Outer() == nil {
 			keepSymbols(j.Shape, old.Shape)

@@ -1,6 +1,7 @@
 package op
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,12 +9,17 @@ import (
 	"mqatc/onnx/ir"
 )
 
-// ConflictError reports a value whose type in the file cannot be what follows from the graph. Files with outdated types exist, and
-// run; ClearTypes forgets them.
+// ConflictError reports a value whose type in the file cannot be what follows from the graph. Files with outdated shapes exist, and
+// run; InferAnew takes them.
 type ConflictError struct {
 	Value, Inferred, File string
-	Reason                error
+	// OfShape says that only sizes or ranks differ.
+	OfShape bool
+	Reason  error
 }
+
+// shapeError is the reason of a conflict between shapes.
+type shapeError struct{ error }
 
 func (e *ConflictError) Error() string {
 	return fmt.Sprintf("inferred %s, the file says %s: %v", e.Inferred, e.File, e.Reason)
@@ -191,12 +197,12 @@ func mergeTypes(t, file ir.Type) (ir.Type, error) {
 		return t, nil
 	}
 	if len(t.Shape) != len(file.Shape) {
-		return t, fmt.Errorf("ranks differ")
+		return t, shapeError{errors.New("ranks differ")}
 	}
 	for i := range t.Shape {
 		d, err := meet(t.Shape[i], file.Shape[i])
 		if err != nil {
-			return t, err
+			return t, shapeError{err}
 		}
 		d.Denote = file.Shape[i].Denote
 		t.Shape[i] = d
