@@ -96,7 +96,10 @@ func save(m *ir.Model, path string, opt SaveOptions) ([]Placement, error) {
 	if err := write(path, func(w io.Writer) error { return writeModel(w, p) }); err != nil {
 		return nil, err
 	}
-	for _, f := range files {
+	for i, f := range files {
+		if i > 0 {
+			syncFolder(filepath.Dir(path)) // no model without its data, even after a power cut
+		}
 		if err := f.commit(); err != nil {
 			return nil, err
 		}
@@ -110,7 +113,7 @@ func setDefault(v *int64, def int64) {
 	}
 }
 
-// writeModel streams the bytes of p.Marshal without holding more than one tensor of them: fields stand in ascending order, and
+// writeModel streams the bytes of p.Marshal without a copy of the initializers' data: fields stand in ascending order, and
 // the graph's are split around its initializers.
 func writeModel(w io.Writer, p *pb.ModelProto) error {
 	g := p.Graph
@@ -129,7 +132,7 @@ func writeModel(w io.Writer, p *pb.ModelProto) error {
 		if err := writeKey(w, 5, t.Size()); err != nil {
 			return err
 		}
-		if err := writeMessage(w, t); err != nil {
+		if err := writeTensor(w, t); err != nil {
 			return err
 		}
 	}
@@ -141,6 +144,28 @@ func writeModel(w io.Writer, p *pb.ModelProto) error {
 	tail := *p
 	tail.IrVersion, tail.ProducerName, tail.ProducerVersion, tail.Domain = nil, nil, nil, nil
 	tail.ModelVersion, tail.DocString, tail.Graph = nil, nil, nil
+	return writeMessage(w, &tail)
+}
+
+// writeTensor writes the bytes of t.Marshal, raw_data from where it lies.
+func writeTensor(w io.Writer, t *pb.TensorProto) error {
+	if t.RawData == nil {
+		return writeMessage(w, t)
+	}
+	head := *t
+	head.RawData, head.DoubleData, head.Uint64Data, head.DocString = nil, nil, nil, nil
+	head.ExternalData, head.DataLocation, head.MetadataProps, head.XXX_unrecognized = nil, nil, nil, nil
+	if err := writeMessage(w, &head); err != nil {
+		return err
+	}
+	if err := writeKey(w, 9, len(*t.RawData)); err != nil {
+		return err
+	}
+	if _, err := w.Write(*t.RawData); err != nil {
+		return err
+	}
+	tail := pb.TensorProto{DoubleData: t.DoubleData, Uint64Data: t.Uint64Data, DocString: t.DocString, ExternalData: t.ExternalData,
+		DataLocation: t.DataLocation, MetadataProps: t.MetadataProps, XXX_unrecognized: t.XXX_unrecognized}
 	return writeMessage(w, &tail)
 }
 
