@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"mqatc/onnx/mapped"
 )
 
 // commands is the table of subcommands in the order of the help text.
@@ -33,7 +35,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		sorted, err = withConfig(app, sorted)
 	}
 	if err == nil {
-		err = app.RunContext(ctx, sorted)
+		err = mapped.Guard(func() error { return app.RunContext(ctx, sorted) })
 	}
 	if err == nil {
 		return 0

@@ -17,11 +17,16 @@ import (
 	"mqatc/passes/pass"
 )
 
+// digestBelow is the size in bytes of models whose digest costs no time that anybody would notice.
+const digestBelow = 64 << 20
+
+var digestFlag = &cli.BoolFlag{Name: "digest", Usage: "tell the SHA-256 of models over 64 MiB too"}
+
 func inspectCommand() *cli.Command {
 	return &cli.Command{
 		Name: "inspect", Usage: "say what is in a model", ArgsUsage: "MODEL",
 		Description: "MODEL is an ONNX file or a pass dump NAME.onnxtxt.",
-		Flags:       []cli.Flag{jsonFlag, shapeFlag},
+		Flags:       []cli.Flag{jsonFlag, shapeFlag, digestFlag},
 		Action: func(c *cli.Context) error {
 			path, err := oneArg(c, "model")
 			if err != nil {
@@ -39,6 +44,11 @@ func inspectCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if c.Bool("digest") || src.Bytes <= digestBelow {
+				if d.SHA256, err = src.Digest(); err != nil {
+					return err
+				}
+			}
 			for _, n := range d.Notes {
 				fmt.Fprintf(c.App.ErrWriter, "note: %s\n", n)
 			}
@@ -53,8 +63,8 @@ func inspectCommand() *cli.Command {
 // inspection is what inspect --json prints. Figures that need shapes are null where the model's operators are not all known.
 type inspection struct {
 	Path      string            `json:"path"`
-	SHA256    string            `json:"sha256"`
-	Bytes     int64             `json:"bytes"` // external data included
+	SHA256    string            `json:"sha256,omitempty"` // of models over 64 MiB with --digest only
+	Bytes     int64             `json:"bytes"`            // external data included
 	IR        int64             `json:"ir_version"`
 	Opsets    []opsetDoc        `json:"opsets"`
 	Producer  string            `json:"producer"`
@@ -98,7 +108,7 @@ type typeBytes struct {
 
 func inspect(ctx context.Context, src *frontend.Source, shapes map[string][]int64) (*inspection, error) {
 	m := src.Model
-	d := &inspection{Path: src.Path, SHA256: src.SHA256, Bytes: src.Bytes, IR: m.IRVersion, Graph: m.Graph.Name, Modules: []moduleDoc{},
+	d := &inspection{Path: src.Path, Bytes: src.Bytes, IR: m.IRVersion, Graph: m.Graph.Name, Modules: []moduleDoc{},
 		Producer: strings.TrimSpace(m.Producer + " " + m.ProducerVersion), Metadata: map[string]string{}}
 	for _, o := range m.Opsets {
 		d.Opsets = append(d.Opsets, opsetDoc{domainName(o.Domain), o.Version})
@@ -130,6 +140,7 @@ func inspect(ctx context.Context, src *frontend.Source, shapes map[string][]int6
 		}
 		return d, nil
 	}
+	d.Notes = append(d.Notes, f.Inferred...)
 	for _, v := range f.Model.Graph.Outputs() {
 		d.Outputs = append(d.Outputs, valueOf(v))
 	}
@@ -251,7 +262,9 @@ func inspectTable(out io.Writer, d *inspection) error {
 	w := table(out)
 	fmt.Fprintf(w, "file\t%s\n", d.Path)
 	fmt.Fprintf(w, "size\t%s bytes\n", grouped(d.Bytes))
-	fmt.Fprintf(w, "sha256\t%s\n", d.SHA256)
+	if d.SHA256 != "" {
+		fmt.Fprintf(w, "sha256\t%s\n", d.SHA256)
+	}
 	if d.Producer != "" {
 		fmt.Fprintf(w, "producer\t%s\n", d.Producer)
 	}

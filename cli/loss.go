@@ -51,7 +51,9 @@ func lossID(c *cli.Context) string {
 	name := c.String("loss")
 	if loss.IsFile(name) {
 		if s, err := frontend.Read(name); err == nil {
-			return s.SHA256
+			if sum, err := s.Digest(); err == nil {
+				return sum
+			}
 		}
 	}
 	return name

@@ -270,7 +270,11 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	if !c.IsSet("probe") {
 		cfg.Probe = prob.Describe().Labels
 	}
-	d, resumed, err := rundir.Open(out, identity(c, f.Source.SHA256), rundir.Options{Resume: c.Bool("resume") || c.Bool("resume-anyway"), ResumeAnyway: c.Bool("resume-anyway")})
+	sum, err := f.Source.Digest()
+	if err != nil {
+		return err
+	}
+	d, resumed, err := rundir.Open(out, identity(c, sum), rundir.Options{Resume: c.Bool("resume") || c.Bool("resume-anyway"), ResumeAnyway: c.Bool("resume-anyway")})
 	var mismatch *rundir.MismatchError
 	if errors.As(err, &mismatch) {
 		return withHint(fmt.Errorf("quantize: %w", err), "use the same flags, input and library, or --resume-anyway")

@@ -54,7 +54,11 @@ func checkSensitivity(s *plan.SensitivityFile, f *frontend.Front) error {
 			}
 		}
 	}
-	return s.Check(f.Source.SHA256, layers)
+	sum, err := f.Source.Digest()
+	if err != nil {
+		return err
+	}
+	return s.Check(sum, layers)
 }
 
 // omegas adds to each layer its importance at each width.
@@ -115,7 +119,11 @@ func measureSensitivity(c *cli.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("sensitivity: %w", err)
 	}
-	doc := &plan.SensitivityFile{Format: 1, Model: f.Source.SHA256, Task: spec.Name, Loss: prob.Describe().Loss, Seed: c.Uint64("seed"),
+	sum, err := f.Source.Digest()
+	if err != nil {
+		return err
+	}
+	doc := &plan.SensitivityFile{Format: 1, Model: sum, Task: spec.Name, Loss: prob.Describe().Loss, Seed: c.Uint64("seed"),
 		Probes: r.Probes, Negative: r.Negative}
 	for i, l := range r.Layers {
 		doc.Layers = append(doc.Layers, plan.SensitivityLayer{Name: l.Name, Module: home[l.Name], N: l.Elements, Trace: l.Trace, StdErr: l.StdErr, Lambda: r.Lambda(i)})

@@ -16,12 +16,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"mqatc/compiler/fit"
+	"mqatc/compiler/frontend"
 	"mqatc/compiler/problem"
 	"mqatc/compiler/rundir"
 	"mqatc/onnx/format"
 	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
-	"mqatc/onnx/op"
 	"mqatc/passes/step"
 	"mqatc/runtime/ort"
 	"mqatc/runtime/task"
@@ -111,7 +111,11 @@ func trainIdentity(c *cli.Context, sha string) rundir.Identity {
 
 func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 	out := c.String("o")
-	m, sha, err := readModel(c, path)
+	m, src, err := readModel(c, path)
+	if err != nil {
+		return err
+	}
+	sha, err := src.Digest()
 	if err != nil {
 		return err
 	}
@@ -190,24 +194,28 @@ func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 	return nil
 }
 
-// readModel loads a model for commands that take it as it is, at opset 17 at least, with shapes, and the SHA-256 of the file.
-func readModel(c *cli.Context, path string) (*ir.Model, string, error) {
+// readModel loads a model for commands that take it as it is, at opset 17 at least, with shapes; the source is the file's.
+func readModel(c *cli.Context, path string) (*ir.Model, *frontend.Source, error) {
 	shapes, err := inputShapes(c)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
-	m, err := format.Load(path)
+	s, err := frontend.Read(path)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
-	if err := format.Upgrade(m, 17); err != nil {
-		return nil, "", err
+	m, err := s.Model.Clone()
+	if err != nil {
+		return nil, nil, err
 	}
-	if err := op.InferModel(m, shapes); err != nil {
-		return nil, "", fmt.Errorf("%s: %w", path, err)
+	notes, err := frontend.Infer(m, shapes)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	sum, err := fileSHA256(path)
-	return m, sum, err
+	for _, n := range notes {
+		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", n)
+	}
+	return m, s, nil
 }
 
 // taskOf is the task of --task or, where it is not given, the one that the model keeps.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mqatc/onnx/ir"
+	"mqatc/onnx/mapped"
 	"mqatc/onnx/op"
 	"mqatc/passes/pass"
 )
@@ -104,21 +105,26 @@ func (p *Pipeline) Run(ctx context.Context, m *ir.Model) (Result, error) {
 	if err := p.Check(); err != nil {
 		return res, err
 	}
+	err := mapped.Guard(func() error { return p.run(ctx, m, &res) })
+	return res, err
+}
+
+func (p *Pipeline) run(ctx context.Context, m *ir.Model, res *Result) error {
 	if err := p.verify(m); err != nil {
-		return res, fmt.Errorf("the model is not sound: %w", err)
+		return fmt.Errorf("the model is not sound: %w", err)
 	}
 	if p.Dump != nil {
 		if err := p.Dump.input(m); err != nil {
-			return res, err
+			return err
 		}
 	}
 	for i, x := range p.Passes {
 		if err := ctx.Err(); err != nil {
-			return res, err
+			return err
 		}
 		before, err := m.Clone()
 		if err != nil {
-			return res, err
+			return err
 		}
 		rec := Record{Pass: x.Name, Before: pass.Count(m.Graph)}
 		c := pass.NewCtx(ctx, p.Env, x.Name)
@@ -130,21 +136,21 @@ func (p *Pipeline) Run(ctx context.Context, m *ir.Model) (Result, error) {
 		rec.Time = time.Since(start)
 		if err != nil {
 			*m = *before
-			return res, p.failure(ctx, i, m, err)
+			return p.failure(ctx, i, m, err)
 		}
 		rec.After, rec.Notes = pass.Count(m.Graph), c.Notes()
 		res.Log = append(res.Log, rec)
 		if p.Dump != nil {
 			if err := p.Dump.after(x.Name, m, rec.Changed); err != nil {
-				return res, err
+				return err
 			}
 		}
 		if x.Name == p.StopAfter && !p.has(x.Name, i+1, len(p.Passes)) {
 			res.Stopped = i+1 < len(p.Passes)
-			return res, nil
+			return nil
 		}
 	}
-	return res, nil
+	return nil
 }
 
 func (p *Pipeline) verify(m *ir.Model) error {
@@ -160,7 +166,9 @@ func (p *Pipeline) verify(m *ir.Model) error {
 // guarded turns a panic of a pass into an error with the place it came from.
 func guarded(x pass.Pass, c *pass.Ctx, m *ir.Model) (changed bool, err error) {
 	defer func() {
-		if r := recover(); r != nil {
+		if r := recover(); mapped.IsFault(r) {
+			err = &mapped.CutShort{}
+		} else if r != nil {
 			err = &internalError{r, debug.Stack()}
 		}
 	}()

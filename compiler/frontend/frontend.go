@@ -55,6 +55,8 @@ type Front struct {
 	// Batch says whether Model takes any batch; nil when Options.Rebatch was not set.
 	Batch *rebatch.Report
 	Log   []passes.Record
+	// Inferred holds the notes of shape inference.
+	Inferred []string
 	// Stopped says that StopAfter ended the run; Partition may be nil then.
 	Stopped bool
 
@@ -95,7 +97,7 @@ func Prepare(ctx context.Context, src *Source, o Options) (_ *Front, err error) 
 	if f.Model, err = src.Model.Clone(); err != nil {
 		return nil, err
 	}
-	if err := Infer(f.Model, o.InputShapes); err != nil {
+	if f.Inferred, err = Infer(f.Model, o.InputShapes); err != nil {
 		return nil, fmt.Errorf("%s: %w", src.Path, err)
 	}
 	if o.Dump != "" {
@@ -114,17 +116,23 @@ func Prepare(ctx context.Context, src *Source, o Options) (_ *Front, err error) 
 	return f, nil
 }
 
-// Infer brings m up to LowestOpset where it is below, and infers all types with the given input sizes.
-func Infer(m *ir.Model, shapes map[string][]int64) error {
-	if m.Opset("") < LowestOpset {
+// Infer brings m, its functions included, up to LowestOpset where it is below, and infers all types with the given input sizes. Shapes of
+// the file that contradict the graph are forgotten; the notes tell of it.
+func Infer(m *ir.Model, shapes map[string][]int64) (notes []string, err error) {
+	if m.Opset("") < LowestOpset || len(m.Functions) > 0 {
 		if err := format.Upgrade(m, LowestOpset); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if err := op.InferModel(m, shapes); err != nil {
-		return hint.Errorf("mqatc inspect shows the model's inputs and operators; --input-shape NAME=1x3x640x640 gives an input its size", "%w", err)
+	stale, err := op.InferAnew(m, shapes)
+	if err != nil {
+		return nil, hint.Errorf("mqatc inspect shows the model's inputs and operators; --input-shape NAME=1x3x640x640 gives an input its size", "%w", err)
 	}
-	return nil
+	if stale != nil {
+		notes = append(notes, fmt.Sprintf("the file's shapes are outdated (%q is %s there, %s by the graph): all are inferred anew",
+			stale.Value, stale.File, stale.Inferred))
+	}
+	return notes, nil
 }
 
 func (o Options) names() []string {
@@ -210,9 +218,9 @@ func (f *Front) apply(ctx context.Context, m *ir.Model, list ...pass.Pass) error
 	return err
 }
 
-// Notes lists what the passes had to say, each with the pass's name.
+// Notes lists what shape inference and the passes had to say, each with the pass's name.
 func (f *Front) Notes() []string {
-	var out []string
+	out := slices.Clone(f.Inferred)
 	for _, r := range f.Log {
 		for _, n := range r.Notes {
 			out = append(out, r.Pass+": "+n)

@@ -8,11 +8,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mqatc/compiler/frontend"
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
+	"mqatc/onnx/text"
 	"mqatc/passes/fold"
 	"mqatc/passes/weights"
 )
@@ -138,26 +140,42 @@ func TestExternalDataCountsAndIsHashed(t *testing.T) {
 	if s.Bytes != total {
 		t.Errorf("%d bytes, the two files have %d", s.Bytes, total)
 	}
+	digest := func(s *frontend.Source) string {
+		sum, err := s.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	digest(s)
+	late, err := frontend.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	raw, err := os.ReadFile(data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	raw[0] ^= 1
+	time.Sleep(20 * time.Millisecond)
 	if err := os.WriteFile(data, raw, 0o644); err != nil {
 		t.Fatal(err)
+	}
+	if sum, err := late.Digest(); err == nil {
+		t.Errorf("a file that changed after it was read has digest %s", sum)
 	}
 	other, err := frontend.Read(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if other.SHA256 == s.SHA256 {
+	if digest(other) == digest(s) {
 		t.Error("the digest does not see the external data")
 	}
 	p, err := frontend.Read(plain)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.SHA256 == s.SHA256 {
+	if digest(p) == digest(s) {
 		t.Error("two different files have one digest")
 	}
 }
@@ -262,5 +280,68 @@ func TestModulesSurviveFoldingOnRealNetworks(t *testing.T) {
 			}
 			t.Logf("payload %d of %d bytes, %d tensors outside, notes %q", f.PayloadBefore, f.Source.Bytes, len(f.Partition.Outside), f.Notes())
 		})
+	}
+}
+
+// A function of an older opset than the model's is brought up in the copy that is prepared; the model as read keeps it.
+func TestFunctionsAreBroughtUp(t *testing.T) {
+	m, err := text.Parse("t", []byte(`<ir_version: 10, opset_import: ["": 17, "f": 1]>
+g (float[4,1,6] x, float[3,6,1,1] w) => (y) { s = f.Squeezed (x) u = Constant <value_ints: ints = [0, 1]> () v = Unsqueeze (s, u)
+t = Transpose <perm: ints = [0, 3, 1, 2]> (v) y = Conv (t, w) }
+<domain: "f", opset_import: ["": 11]> Squeezed (x) => (y) { y = Squeeze <axes: ints = [1]> (x) }`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := format.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := m.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := frontend.Infer(c, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.Graph.Outputs()[0].Type.String(); got != "float[1,3,1,4]" {
+		t.Errorf("inferred %s", got)
+	}
+	after, err := format.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(before) != string(after) {
+		t.Error("bringing up a clone changed the model")
+	}
+}
+
+// Who enlarges the input of a network by hand leaves the shapes behind it as they were.
+func TestOutdatedShapesOfARealNetwork(t *testing.T) {
+	dir := os.Getenv("MQATC_SHARED")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "shared")
+	}
+	path := filepath.Join(dir, "models", "ch_PP-OCRv4_det_infer.onnx")
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("needs an outside model (MQATC_SHARED names the folder that holds models/): %v", err)
+	}
+	m, err := format.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := m.Graph.Inputs()[0]
+	if notes, err := frontend.Infer(m, map[string][]int64{in.Name(): {1, 3, 320, 320}}); err != nil || len(notes) > 0 {
+		t.Fatal(notes, err)
+	}
+	in.Type.Shape = ir.StaticShape(1, 3, 640, 480)
+	f, err := frontend.Load(context.Background(), save(t, m, format.SaveOptions{}), frontend.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Model.Graph.Outputs()[0].Shape().String(); got != "[1,1,640,480]" {
+		t.Errorf("the output is %s", got)
+	}
+	if notes := f.Notes(); len(notes) == 0 || !strings.Contains(notes[0], "outdated") {
+		t.Errorf("nobody is told: %q", notes)
 	}
 }

@@ -1,15 +1,13 @@
 package frontend
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"mqatc/onnx/format"
 	"mqatc/onnx/hint"
@@ -30,9 +28,11 @@ type Source struct {
 	// Bytes counts the whole files: the model and, once each, the external data files it refers to. For a dump it is the size of
 	// the same model as one ONNX file.
 	Bytes int64
-	// SHA256 is the digest, in hexadecimal, of the model file followed by its external data files by name; for a dump, of the same
-	// model as one ONNX file.
-	SHA256 string
+
+	files []file
+	once  sync.Once
+	sum   string
+	err   error
 }
 
 // Read reads an ONNX file, or a pass dump where the name ends in .onnxtxt.
@@ -56,25 +56,8 @@ func (s *Source) readFile() error {
 		return err
 	}
 	s.Model = m
-	h := sha256.New()
-	for _, f := range append([]string{s.Path}, externalFiles(m, filepath.Dir(s.Path))...) {
-		n, err := addFile(h, f)
-		if err != nil {
-			return hint.Errorf("let no other program change it meanwhile", "%s: %w", s.Path, err)
-		}
-		s.Bytes += n
-	}
-	s.SHA256 = hex.EncodeToString(h.Sum(nil))
-	return nil
-}
-
-func addFile(w io.Writer, path string) (int64, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	return io.Copy(w, f)
+	s.files, s.Bytes, err = stat(m, s.Path)
+	return err
 }
 
 func (s *Source) readDump() error {
@@ -92,17 +75,12 @@ func (s *Source) readDump() error {
 	if s.Model, err = text.Load(s.Path); err != nil {
 		return hint.Errorf("dump it again with --dump-passes, and keep weights.bin beside it", "%s: %w", s.Path, err)
 	}
-	raw, err := format.Marshal(s.Model)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(raw)
-	s.Bytes, s.SHA256 = int64(len(raw)), hex.EncodeToString(sum[:])
-	return nil
+	s.Bytes, err = format.Size(s.Model)
+	return err
 }
 
-// externalFiles lists the files in dir that tensors of m were read from, by name.
-func externalFiles(m *ir.Model, dir string) []string {
+// externalFiles lists the files that tensors of m, the model at path, were read from, by name.
+func externalFiles(m *ir.Model, path string) []string {
 	seen := map[string]bool{}
 	tensor := func(t *ir.Tensor) {
 		if t == nil {
@@ -144,7 +122,7 @@ func externalFiles(m *ir.Model, dir string) []string {
 	}
 	var out []string
 	for l := range seen {
-		out = append(out, filepath.Join(dir, l))
+		out = append(out, filepath.Join(filepath.Dir(path), l))
 	}
 	slices.Sort(out)
 	return out

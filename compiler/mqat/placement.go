@@ -14,6 +14,7 @@ import (
 	"mqatc/compiler/problem"
 	"mqatc/compiler/rundir"
 	"mqatc/onnx/ir"
+	"mqatc/onnx/mapped"
 	"mqatc/passes/partition"
 	"mqatc/passes/quant"
 	"mqatc/passes/target"
@@ -352,7 +353,7 @@ func (b *Bench) errorsOf(what string, m *ir.Model, specs []quant.Spec, images in
 	}
 	group.SetLimit(workers)
 	for i, spec := range specs {
-		group.Go(func() error {
+		group.Go(mapped.Guarded(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -375,7 +376,7 @@ func (b *Bench) errorsOf(what string, m *ir.Model, specs []quant.Spec, images in
 			done++
 			b.watch.Update(what, done, len(out), "")
 			return nil
-		})
+		}))
 	}
 	return out, group.Wait()
 }

@@ -9,6 +9,7 @@ import (
 
 	"mqatc/compiler/importance"
 	"mqatc/onnx/ir"
+	"mqatc/onnx/mapped"
 	"mqatc/passes/partition"
 	"mqatc/passes/quant"
 	"mqatc/passes/target"
@@ -138,7 +139,7 @@ func Measure(in Input, s Sensitivity, r Request) (*Table, error) {
 	var eg errgroup.Group
 	eg.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range t.Units {
-		eg.Go(func() error { return t.measure(i, s, r, integer) })
+		eg.Go(mapped.Guarded(func() error { return t.measure(i, s, r, integer) }))
 	}
 	if err := eg.Wait(); err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ func create(path string) (*pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{tmp: f.Name(), final: path, f: f, w: bufio.NewWriterSize(f, 1<<20)}
+	p := &pending{tmp: f.Name(), final: path, f: f, w: bufio.NewWriterSize(f, 64<<10)}
 	if err := f.Chmod(mode); err != nil {
 		p.discard()
 		return nil, err
@@ -48,14 +48,15 @@ func (p *pending) commit() error {
 		return err
 	}
 	p.tmp = ""
-	dir, err := os.Open(filepath.Dir(p.final))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	// Some file systems cannot sync a folder; the rename has happened all the same.
-	_ = dir.Sync()
 	return nil
+}
+
+// syncFolder makes renames in dir last before those that follow. Some file systems cannot; the renames have happened all the same.
+func syncFolder(dir string) {
+	if f, err := os.Open(dir); err == nil {
+		_ = f.Sync()
+		f.Close()
+	}
 }
 
 // discard removes the temporary file unless it was committed.

@@ -61,7 +61,7 @@ func (d *decoder) attr(p *pb.AttributeProto, g *ir.Graph) (ir.Attr, error) {
 	if a.Ref != "" {
 		return a, nil
 	}
-	absent := fmt.Errorf("declared as %v, but the value is missing", p.GetType())
+	absent := func() error { return fmt.Errorf("declared as %v, but the value is missing", p.GetType()) }
 	switch kind {
 	case ir.AttrFloat:
 		a.F = p.GetF()
@@ -77,28 +77,28 @@ func (d *decoder) attr(p *pb.AttributeProto, g *ir.Graph) (ir.Attr, error) {
 		a.Strings = p.Strings
 	case ir.AttrTensor:
 		if p.T == nil {
-			return a, absent
+			return a, absent()
 		}
 		a.T, err = d.tensor(p.T)
 	case ir.AttrTensors:
 		a.Tensors, err = each(p.Tensors, d.tensor)
 	case ir.AttrGraph:
 		if p.G == nil {
-			return a, absent
+			return a, absent()
 		}
 		a.G, err = d.graph(p.G, g)
 	case ir.AttrGraphs:
 		a.Graphs, err = each(p.Graphs, func(q *pb.GraphProto) (*ir.Graph, error) { return d.graph(q, g) })
 	case ir.AttrSparse:
 		if p.SparseTensor == nil {
-			return a, absent
+			return a, absent()
 		}
 		a.Sparse, err = d.sparse(p.SparseTensor)
 	case ir.AttrSparses:
 		a.Sparses, err = each(p.SparseTensors, d.sparse)
 	case ir.AttrType:
 		if p.Tp == nil {
-			return a, absent
+			return a, absent()
 		}
 		a.Type, err = typePtr(p.Tp)
 	case ir.AttrTypes:

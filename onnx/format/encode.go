@@ -24,9 +24,20 @@ func Marshal(m *ir.Model) ([]byte, error) {
 	})
 }
 
-// encoder turns ir into protobuf; placed says where the initializers lie that go into an external file.
+// Size is the number of bytes that m has as one ONNX file, all tensors inline.
+func Size(m *ir.Model) (int64, error) {
+	p, err := new(encoder).model(m)
+	if err != nil {
+		return 0, fail("model", "", "%w", err)
+	}
+	return int64(p.Size()), nil
+}
+
+// encoder turns ir into protobuf; placed and inner say where the initializers of the main graph and the tensors of nodes and other
+// graphs lie that go into the external file.
 type encoder struct {
 	placed map[*ir.Value]Placement
+	inner  map[*ir.Tensor]Placement
 	file   string
 }
 
@@ -134,20 +145,38 @@ func (e *encoder) initializer(p *pb.GraphProto, v *ir.Value) error {
 		p.SparseInitializer = append(p.SparseInitializer, q)
 		return nil
 	}
-	q, err := encodeTensor(v.Init())
+	encode := encodeTensor
+	if v.Graph().Outer() != nil {
+		encode = e.tensor
+	}
+	q, err := encode(v.Init())
 	if err != nil {
 		return err
 	}
 	q.Name = str(v.Name())
 	if at, ok := e.placed[v]; ok {
-		q.RawData = nil
-		loc := pb.TensorProto_EXTERNAL
-		q.DataLocation = &loc
-		q.ExternalData = encodeMeta(ir.Meta{{Key: "location", Value: e.file}, {Key: "offset", Value: fmt.Sprint(at.Offset)},
-			{Key: "length", Value: fmt.Sprint(at.Bytes)}})
+		e.refer(q, at)
 	}
 	p.Initializer = append(p.Initializer, q)
 	return nil
+}
+
+// tensor is encodeTensor for tensors of nodes and of graphs inside them, which may lie in the external file.
+func (e *encoder) tensor(t *ir.Tensor) (*pb.TensorProto, error) {
+	p, err := encodeTensor(t)
+	if at, ok := e.inner[t]; ok && err == nil {
+		e.refer(p, at)
+	}
+	return p, err
+}
+
+// refer puts a reference into the external file in the place of p's bytes.
+func (e *encoder) refer(p *pb.TensorProto, at Placement) {
+	p.RawData = nil
+	loc := pb.TensorProto_EXTERNAL
+	p.DataLocation = &loc
+	p.ExternalData = encodeMeta(ir.Meta{{Key: "location", Value: e.file}, {Key: "offset", Value: fmt.Sprint(at.Offset)},
+		{Key: "length", Value: fmt.Sprint(at.Bytes)}})
 }
 
 func encodeTensor(t *ir.Tensor) (*pb.TensorProto, error) {
@@ -224,9 +253,9 @@ func (e *encoder) attr(a *ir.Attr) (*pb.AttributeProto, error) {
 	case ir.AttrStrings:
 		p.Strings = a.Strings
 	case ir.AttrTensor:
-		p.T, err = encodeTensor(a.T)
+		p.T, err = e.tensor(a.T)
 	case ir.AttrTensors:
-		p.Tensors, err = each(a.Tensors, encodeTensor)
+		p.Tensors, err = each(a.Tensors, e.tensor)
 	case ir.AttrGraph:
 		if a.G == nil {
 			return nil, errors.New("no graph")

@@ -6,18 +6,20 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"mqatc/onnx/mapped"
 	"mqatc/onnx/pb"
 )
 
 // externalFiles opens the files of external tensors, each once, and only inside the model's folder.
 type externalFiles struct {
-	dir  string
-	root *os.Root
-	data map[string][]byte
+	dir    string
+	root   *os.Root
+	reader *mapped.Reader
+	data   map[string][]byte
 }
 
-func newExternalFiles(dir string) *externalFiles {
-	return &externalFiles{dir: dir, data: map[string][]byte{}}
+func newExternalFiles(dir string, r *mapped.Reader) *externalFiles {
+	return &externalFiles{dir: dir, reader: r, data: map[string][]byte{}}
 }
 
 func (x *externalFiles) close() {
@@ -97,7 +99,7 @@ func (x *externalFiles) open(location string) ([]byte, error) {
 		return nil, fmt.Errorf("external data: %w", err)
 	}
 	defer f.Close()
-	data, err := slurp(f)
+	data, err := x.reader.File(f)
 	if err != nil {
 		return nil, fmt.Errorf("external data file %q: %w", location, err)
 	}

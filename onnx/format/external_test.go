@@ -121,6 +121,71 @@ func TestLargeModelsSpill(t *testing.T) {
 	}
 }
 
+// What only nodes and subgraphs hold spills too, and runs.
+func TestConstantsOfNodesAndSubgraphsSpill(t *testing.T) {
+	orttest.TestLibrary(t)
+	m := ir.NewModel("inner", 17)
+	g := m.Graph
+	r := rand.New(rand.NewPCG(8, 8))
+	x := must(g.AddInput("x", ir.TensorType(ir.Float32, ir.StaticShape(32, 32))))(t)
+	yes := must(g.AddInput("yes", ir.TensorType(ir.Bool, ir.StaticShape())))(t)
+	shared := random(t, r, 32, 32)
+	c := must(g.Append(ir.NodeSpec{Op: "Constant", Outputs: []string{"c"}, Attrs: []ir.Attr{ir.ATensor("value", shared)}}))(t).Output(0)
+	h := must(g.Append(ir.NodeSpec{Op: "MatMul", Inputs: []*ir.Value{x, c}, Outputs: []string{"h"}}))(t).Output(0)
+	branch := func(name string, weight *ir.Tensor) *ir.Graph {
+		s := ir.NewSubgraph(name, g)
+		w := must(s.AddInitializer(name+"_w", weight))(t)
+		n := must(s.Append(ir.NodeSpec{Op: "MatMul", Inputs: []*ir.Value{h, w}, Outputs: []string{name + "_y"}}))(t)
+		if err := s.AddOutput(n.Output(0)); err != nil {
+			t.Fatal(err)
+		}
+		n.Output(0).Type = ir.TensorType(ir.Float32, nil)
+		return s
+	}
+	y := must(g.Append(ir.NodeSpec{Op: "If", Inputs: []*ir.Value{yes}, Outputs: []string{"y"}, Attrs: []ir.Attr{
+		ir.AGraph("then_branch", branch("then", random(t, r, 32, 32))), ir.AGraph("else_branch", branch("else", shared))}}))(t).Output(0)
+	if err := g.AddOutput(y); err != nil {
+		t.Fatal(err)
+	}
+	y.Type = ir.TensorType(ir.Float32, ir.StaticShape(32, 32))
+	path := filepath.Join(t.TempDir(), "m.onnx")
+	placed, err := format.Save(m, path, format.SaveOptions{SpillAbove: 3000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, p := range placed {
+		names = append(names, p.Name)
+	}
+	if got := strings.Join(names, " "); got != "c then_w" {
+		t.Errorf("placed %s", got)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() > 3000 {
+		t.Errorf("the model file: %v, %v", info, err)
+	}
+	if !bytes.Equal(marshal(t, load(t, path)), marshal(t, m)) {
+		t.Error("the model read back differs")
+	}
+	s, err := ort.NewSessionFile(path, ort.SessionOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, v := range []bool{true, false} {
+		feeds := map[string]*ir.Tensor{"x": random(t, rand.New(rand.NewPCG(9, 9)), 32, 32), "yes": must(ir.FromBools([]bool{v}))(t)}
+		got, err := s.Run(feeds, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := run(t, m, feeds, nil); !bytes.Equal(got["y"].Raw(), want["y"].Raw()) {
+			t.Errorf("yes=%v: external data changed the result", v)
+		}
+	}
+	if placed, err := format.Save(m, path, format.SaveOptions{ExternalFile: "w.bin"}); err != nil || len(placed) != 0 {
+		t.Errorf("what fits was placed: %v, %v", placed, err)
+	}
+}
+
 func TestShapeConstantsStayInline(t *testing.T) {
 	m := packed(t)
 	for name, want := range map[string]bool{"shape": false, "gain": false, "float_w": true, "int4_scale": true, "int2_w": true} {

@@ -2,21 +2,16 @@ package format
 
 import (
 	"errors"
-	"fmt"
-	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 
 	"mqatc/onnx/ir"
+	"mqatc/onnx/mapped"
 	"mqatc/onnx/pb"
 )
 
-// mapFrom is the size in bytes from which files are mapped instead of read.
-const mapFrom = 64 << 20
-
-// Load reads an ONNX file and its external data. Errors are of type *Error and name the file, the part and the remedy.
+// Load reads an ONNX file and its external data; beyond 64 MiB in all, tensors are views of the mapped files. Errors are of type *Error and name the file, the part and the remedy.
 func Load(path string) (*ir.Model, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -36,37 +31,20 @@ func Load(path string) (*ir.Model, error) {
 		return nil, fail(path, "", "%w", err)
 	}
 	defer f.Close()
-	data, err := slurp(f)
+	files := new(mapped.Reader)
+	data, err := files.File(f)
 	if err != nil {
 		return nil, fail(path, "", "%w", err)
 	}
-	return parse(data, filepath.Dir(path), path)
+	return parse(data, filepath.Dir(path), path, files)
 }
 
 // Parse reads a model from data, which the model keeps views of. External data is looked for in dir; with dir "" it is refused.
-func Parse(data []byte, dir string) (*ir.Model, error) { return parse(data, dir, "model") }
-
-// slurp returns the bytes of a regular file: read when small, mapped when large.
-func slurp(f *os.File) ([]byte, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	size := info.Size()
-	if size > math.MaxInt {
-		return nil, fmt.Errorf("file of %d bytes is too large for this machine", size)
-	}
-	if size >= mapFrom {
-		return mapFile(f, size)
-	}
-	data := make([]byte, size)
-	if _, err := io.ReadFull(f, data); err != nil {
-		return nil, fmt.Errorf("file shrank while it was read: %w", err)
-	}
-	return data, nil
+func Parse(data []byte, dir string) (*ir.Model, error) {
+	return parse(data, dir, "model", new(mapped.Reader))
 }
 
-func parse(data []byte, dir, where string) (*ir.Model, error) {
+func parse(data []byte, dir, where string, files *mapped.Reader) (*ir.Model, error) {
 	return guarded(where, func() (*ir.Model, error) {
 		if len(data) == 0 {
 			return nil, fail(where, "export or copy it again", "the file is empty")
@@ -75,7 +53,7 @@ func parse(data []byte, dir, where string) (*ir.Model, error) {
 		if err != nil {
 			return nil, err
 		}
-		d := &decoder{where: where, files: newExternalFiles(dir)}
+		d := &decoder{where: where, files: newExternalFiles(dir, files)}
 		defer d.files.close()
 		return d.model(p)
 	})
@@ -91,8 +69,9 @@ func guarded[T any](where string, f func() (T, error)) (out T, err error) {
 		}
 		var zero T
 		out = zero
-		if _, fault := r.(interface{ Addr() uintptr }); fault {
-			err = fail(where, "let no other program change it meanwhile", "the model's file, or its external data, was cut short while it was in use")
+		if mapped.IsFault(r) {
+			cut := &mapped.CutShort{}
+			err = fail(where, cut.Hint(), "%w", cut)
 			return
 		}
 		err = fail(where, "report it, with the model, as a bug", "internal error: %v", r)

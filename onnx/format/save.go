@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"path/filepath"
-	"slices"
 
 	"mqatc/onnx/ir"
 	"mqatc/onnx/pb"
@@ -21,7 +20,7 @@ type SaveOptions struct {
 	SpillAbove   int64                // models of more bytes get an external file NAME.data by themselves; 0 means 1.5e9
 }
 
-// Placement is where an initializer lies in the external file.
+// Placement is where a tensor lies in the external file: an initializer, or the output of a Constant node.
 type Placement struct {
 	Name          string
 	Offset, Bytes int64
@@ -29,7 +28,7 @@ type Placement struct {
 
 // Save writes a model to path and reports what went to the external file, in file order; without one the list is empty. Both
 // files are written under temporary names, synced and renamed. Initializers for which MayBeExternal is false stay inline
-// whatever the options say.
+// whatever the options say. Where more than SpillAbove bytes are left, the constants of nodes, subgraphs and functions go out too.
 func Save(m *ir.Model, path string, opt SaveOptions) ([]Placement, error) {
 	return guarded(path, func() ([]Placement, error) {
 		placed, err := save(m, path, opt)
@@ -52,19 +51,20 @@ func save(m *ir.Model, path string, opt SaveOptions) ([]Placement, error) {
 	if opt.ExternalFile == "" && int64(p.Size()) > opt.SpillAbove {
 		opt.ExternalFile = filepath.Base(path) + ".data"
 	}
-	var order []*ir.Value
-	var list []Placement
+	out := layout{align: opt.Align}
 	if opt.ExternalFile != "" {
 		if filepath.Base(opt.ExternalFile) != opt.ExternalFile || opt.ExternalFile == filepath.Base(path) || !filepath.IsLocal(opt.ExternalFile) {
 			return nil, fmt.Errorf("the external data file %q must be another file of the same folder, without a path", opt.ExternalFile)
 		}
-		order, list = place(m.Graph, opt)
-		enc.file, enc.placed = opt.ExternalFile, map[*ir.Value]Placement{}
-		for i, v := range order {
-			enc.placed[v] = list[i]
-		}
+		enc.file, enc.placed = opt.ExternalFile, out.initializers(m.Graph, opt)
 		if p, err = enc.model(m); err != nil {
 			return nil, err
+		}
+		if int64(p.Size()) > opt.SpillAbove {
+			enc.inner = out.inner(m, opt.Threshold)
+			if p, err = enc.model(m); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if n := p.Size(); n > math.MaxInt32 {
@@ -87,21 +87,24 @@ func save(m *ir.Model, path string, opt SaveOptions) ([]Placement, error) {
 		}
 		return f.sync()
 	}
-	if len(order) > 0 {
+	if len(out.list) > 0 {
 		name := filepath.Join(filepath.Dir(path), opt.ExternalFile)
-		if err := write(name, func(w io.Writer) error { return writeExternal(w, order, list) }); err != nil {
+		if err := write(name, out.write); err != nil {
 			return nil, err
 		}
 	}
 	if err := write(path, func(w io.Writer) error { return writeModel(w, p) }); err != nil {
 		return nil, err
 	}
-	for _, f := range files {
+	for i, f := range files {
+		if i > 0 {
+			syncFolder(filepath.Dir(path)) // no model without its data, even after a power cut
+		}
 		if err := f.commit(); err != nil {
 			return nil, err
 		}
 	}
-	return list, nil
+	return out.list, nil
 }
 
 func setDefault(v *int64, def int64) {
@@ -110,69 +113,7 @@ func setDefault(v *int64, def int64) {
 	}
 }
 
-// place lays the external initializers of g out one after another.
-func place(g *ir.Graph, opt SaveOptions) ([]*ir.Value, []Placement) {
-	var order []*ir.Value
-	var list []Placement
-	end := int64(0)
-	for _, v := range g.Initializers() {
-		if !MayBeExternal(v) {
-			continue
-		}
-		n := int64(len(v.Init().Raw()))
-		if opt.External != nil && !opt.External(v) || opt.External == nil && n < opt.Threshold {
-			continue
-		}
-		at := (end + opt.Align - 1) / opt.Align * opt.Align
-		order = append(order, v)
-		list = append(list, Placement{v.Name(), at, n})
-		end = at + n
-	}
-	return order, list
-}
-
-func writeExternal(w io.Writer, order []*ir.Value, list []Placement) error {
-	at := int64(0)
-	for i, v := range order {
-		if err := pad(w, list[i].Offset-at); err != nil {
-			return err
-		}
-		if _, err := w.Write(v.Init().Raw()); err != nil {
-			return err
-		}
-		at = list[i].Offset + list[i].Bytes
-	}
-	return nil
-}
-
-// shapeInputs lists inputs whose values decide shapes. onnxruntime reads them while it infers shapes, when external data is not
-// there yet, and refuses the model.
-var shapeInputs = map[string][]int{
-	"Reshape": {1}, "Expand": {1}, "Tile": {1}, "ConstantOfShape": {0}, "Resize": {1, 2, 3}, "Upsample": {1}, "Slice": {1, 2, 3, 4},
-	"Pad": {1, 2, 3}, "Split": {1}, "Squeeze": {1}, "Unsqueeze": {1}, "TopK": {1}, "OneHot": {1, 2}, "Range": {0, 1, 2},
-	"CenterCropPad": {1}, "AffineGrid": {1}, "ReduceSum": {1}, "ReduceMean": {1}, "ReduceMax": {1}, "ReduceMin": {1}, "ReduceProd": {1},
-	"ReduceL1": {1}, "ReduceL2": {1}, "ReduceLogSum": {1}, "ReduceLogSumExp": {1}, "ReduceSumSquare": {1},
-}
-
-// MayBeExternal reports whether an initializer may lie in an external file: dense, of rank 1 at least, not of strings, and
-// neither a constant that decides shapes nor a short list of int64, which may become one through Concat or Gather.
-func MayBeExternal(v *ir.Value) bool {
-	t := v.Init()
-	if t == nil || t.DType() == ir.String || len(t.Dims()) == 0 || len(t.Raw()) == 0 {
-		return false
-	}
-	if t.DType() == ir.Int64 && len(t.Dims()) == 1 && t.Len() <= 64 {
-		return false
-	}
-	for _, u := range v.Uses() {
-		if u.Node.Domain == "" && slices.Contains(shapeInputs[u.Node.Op], u.Index) {
-			return false
-		}
-	}
-	return true
-}
-
-// writeModel streams the bytes of p.Marshal without holding more than one tensor of them: fields stand in ascending order, and
+// writeModel streams the bytes of p.Marshal without a copy of the initializers' data: fields stand in ascending order, and
 // the graph's are split around its initializers.
 func writeModel(w io.Writer, p *pb.ModelProto) error {
 	g := p.Graph
@@ -191,7 +132,7 @@ func writeModel(w io.Writer, p *pb.ModelProto) error {
 		if err := writeKey(w, 5, t.Size()); err != nil {
 			return err
 		}
-		if err := writeMessage(w, t); err != nil {
+		if err := writeTensor(w, t); err != nil {
 			return err
 		}
 	}
@@ -203,6 +144,28 @@ func writeModel(w io.Writer, p *pb.ModelProto) error {
 	tail := *p
 	tail.IrVersion, tail.ProducerName, tail.ProducerVersion, tail.Domain = nil, nil, nil, nil
 	tail.ModelVersion, tail.DocString, tail.Graph = nil, nil, nil
+	return writeMessage(w, &tail)
+}
+
+// writeTensor writes the bytes of t.Marshal, raw_data from where it lies.
+func writeTensor(w io.Writer, t *pb.TensorProto) error {
+	if t.RawData == nil {
+		return writeMessage(w, t)
+	}
+	head := *t
+	head.RawData, head.DoubleData, head.Uint64Data, head.DocString = nil, nil, nil, nil
+	head.ExternalData, head.DataLocation, head.MetadataProps, head.XXX_unrecognized = nil, nil, nil, nil
+	if err := writeMessage(w, &head); err != nil {
+		return err
+	}
+	if err := writeKey(w, 9, len(*t.RawData)); err != nil {
+		return err
+	}
+	if _, err := w.Write(*t.RawData); err != nil {
+		return err
+	}
+	tail := pb.TensorProto{DoubleData: t.DoubleData, Uint64Data: t.Uint64Data, DocString: t.DocString, ExternalData: t.ExternalData,
+		DataLocation: t.DataLocation, MetadataProps: t.MetadataProps, XXX_unrecognized: t.XXX_unrecognized}
 	return writeMessage(w, &tail)
 }
 

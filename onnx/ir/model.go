@@ -66,7 +66,18 @@ func (m *Model) Clone() (*Model, error) {
 	c := *m
 	c.Opsets = append([]OpsetID(nil), m.Opsets...)
 	c.Meta = m.Meta.Clone()
-	c.Functions = append([]*Function(nil), m.Functions...)
+	c.Functions = nil
+	for _, f := range m.Functions {
+		h := *f
+		h.Opsets = append([]OpsetID(nil), f.Opsets...)
+		h.Meta = f.Meta.Clone()
+		body, _, err := f.Graph.Clone()
+		if err != nil {
+			return nil, fmt.Errorf("cloning function %s.%s: %w", f.Domain, f.Name, err)
+		}
+		h.Graph = body
+		c.Functions = append(c.Functions, &h)
+	}
 	g, _, err := m.Graph.Clone()
 	if err != nil {
 		return nil, fmt.Errorf("cloning model: %w", err)

@@ -23,8 +23,10 @@ type run struct {
 	depth  int
 	lookup func(domain, name string) *Schema
 	graph  func(*run, *ir.Graph) error
-	local  map[schemaKey]bool // operators that are functions of the model
-	merge  bool               // keep the types of the file, and refuse contradictions
+	local  map[funcKey]*ir.Function // operators that are functions of the model
+	calls  int                      // functions being inferred, each called by the one before
+	inside int                      // nodes of function bodies inferred so far
+	merge  bool                     // keep the types of the file, and refuse contradictions
 }
 
 // NumIn is the number of input slots, absent ones included.

@@ -1,6 +1,7 @@
 package op
 
 import (
+	"errors"
 	"fmt"
 
 	"mqatc/onnx/ir"
@@ -62,9 +63,12 @@ func (r *run) node(n *ir.Node) error {
 	if n == nil {
 		return fmt.Errorf("no node to infer")
 	}
+	if f := r.local[keyOf(n)]; f != nil {
+		return r.call(n, f)
+	}
 	s := r.lookup(n.Domain, n.Op)
-	if s == nil || r.local[schemaKey{n.Domain, n.Op}] {
-		if r.merge && (n.Domain != "" || r.local[schemaKey{n.Domain, n.Op}]) {
+	if s == nil {
+		if r.merge && n.Domain != "" {
 			return nil
 		}
 		_, err := Find(n.Domain, n.Op)
@@ -78,8 +82,13 @@ func (r *run) node(n *ir.Node) error {
 	if err != nil {
 		return fmt.Errorf("node %v (inputs %s): %w", n, describe(n), err)
 	}
+	return r.assign(n, c.types)
+}
+
+// assign joins inferred types with those of n's outputs.
+func (r *run) assign(n *ir.Node, types []ir.Type) error {
 	for i, o := range n.Outputs() {
-		t, err := r.settle(o, c.types[i])
+		t, err := r.settle(o, types[i])
 		if err != nil {
 			return fmt.Errorf("node %v (inputs %s): output %q: %w", n, describe(n), o.Name(), err)
 		}
@@ -100,7 +109,8 @@ func (r *run) settle(o *ir.Value, t ir.Type) (ir.Type, error) {
 	if r.merge {
 		j, err := mergeTypes(t, old)
 		if err != nil {
-			return t, &ConflictError{Value: o.Name(), Inferred: t.String(), File: old.String(), Reason: err}
+			var ofShape shapeError
+			return t, &ConflictError{Value: o.Name(), Inferred: t.String(), File: old.String(), OfShape: errors.As(err, &ofShape), Reason: err}
 		}
 		if o.IsOutput() && o.Graph().Outer() == nil {
 			keepSymbols(j.Shape, old.Shape)

@@ -1,6 +1,7 @@
 package op
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,12 +9,17 @@ import (
 	"mqatc/onnx/ir"
 )
 
-// ConflictError reports a value whose type in the file cannot be what follows from the graph. Files with outdated types exist, and
-// run; ClearTypes forgets them.
+// ConflictError reports a value whose type in the file cannot be what follows from the graph. Files with outdated shapes exist, and
+// run; InferAnew takes them.
 type ConflictError struct {
 	Value, Inferred, File string
-	Reason                error
+	// OfShape says that only sizes or ranks differ.
+	OfShape bool
+	Reason  error
 }
+
+// shapeError is the reason of a conflict between shapes.
+type shapeError struct{ error }
 
 func (e *ConflictError) Error() string {
 	return fmt.Sprintf("inferred %s, the file says %s: %v", e.Inferred, e.File, e.Reason)
@@ -22,8 +28,8 @@ func (e *ConflictError) Error() string {
 func (e *ConflictError) Unwrap() error { return e.Reason }
 
 // InferModel infers the types of every value of m, those of subgraphs included, and joins them with the types in the file; a
-// contradiction is a *ConflictError that names both. Operators of other domains without a row, and functions of the model, keep the
-// file's types.
+// contradiction is a *ConflictError that names both. Operators of other domains without a row keep the file's types. A function of the
+// model is inferred anew for each node that calls it; its own body stays as it is.
 //
 // inputShapes gives graph inputs other sizes, one per dimension; -1 keeps the file's. A symbol that a size replaces is replaced
 // in all types of the file. Where a size contradicts a fixed size of the file, the file's types of computed values are forgotten.
@@ -38,9 +44,9 @@ func InferModel(m *ir.Model, inputShapes map[string][]int64) error {
 	r := newRun(m.Opset(""))
 	r.merge = true
 	r.parts = map[*ir.Value]*part{}
-	r.local = map[schemaKey]bool{}
+	r.local = map[funcKey]*ir.Function{}
 	for _, f := range m.Functions {
-		r.local[schemaKey{f.Domain, f.Name}] = true
+		r.local[funcKey{f.Domain, f.Name, f.Overload}] = f
 	}
 	if err := inferGraph(r, m.Graph); err != nil {
 		return fmt.Errorf("shape inference: %w", err)
@@ -191,12 +197,12 @@ func mergeTypes(t, file ir.Type) (ir.Type, error) {
 		return t, nil
 	}
 	if len(t.Shape) != len(file.Shape) {
-		return t, fmt.Errorf("ranks differ")
+		return t, shapeError{errors.New("ranks differ")}
 	}
 	for i := range t.Shape {
 		d, err := meet(t.Shape[i], file.Shape[i])
 		if err != nil {
-			return t, err
+			return t, shapeError{err}
 		}
 		d.Denote = file.Shape[i].Denote
 		t.Shape[i] = d

@@ -161,15 +161,15 @@ func (r *run) part(v *ir.Value) *part {
 	if v.Init() != nil {
 		return fromTensor(v.Init())
 	}
+	if p, ok := r.parts[v]; ok {
+		return p
+	}
 	n := v.Producer()
 	if n == nil {
 		return nil
 	}
-	if p, ok := r.parts[v]; ok {
-		return p
-	}
 	s := r.lookup(n.Domain, n.Op)
-	if s == nil || s.eval == nil || r.depth >= maxDepth || len(n.Inputs()) < s.MinIn || r.local[schemaKey{n.Domain, n.Op}] {
+	if s == nil || s.eval == nil || r.depth >= maxDepth || len(n.Inputs()) < s.MinIn || r.local[keyOf(n)] != nil {
 		return nil
 	}
 	r.depth++

@@ -9,7 +9,7 @@
 //	#@pass "name"           the pass that made a node
 //	#@op "domain" "op" "overload"  an operator whose names are no identifiers
 //	#@name "..."            an attribute or subgraph whose name is no identifier
-//	#@type TYPE             a type with denotations, odd element types or an opaque type
+//	#@type TYPE             a type with denotations, unknown fields, odd element types or an opaque type
 //	#@quant "key" "value"   one entry of a value's quantization annotation; repeatable
 //	#@bits HEX...           the bits of float attributes that hold a NaN other than the usual one
 //	#@kind N                the AttributeType number of an attribute of undefined type

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"mqatc/onnx/ir"
+	"mqatc/onnx/mapped"
 )
 
 type parser struct {
@@ -16,7 +17,15 @@ type parser struct {
 }
 
 // Load reads a text and the weights files it refers to, which must lie in its folder.
-func Load(path string) (*ir.Model, error) {
+func Load(path string) (m *ir.Model, err error) {
+	err = mapped.Guard(func() error {
+		m, err = load(path)
+		return err
+	})
+	return m, err
+}
+
+func load(path string) (*ir.Model, error) {
 	src, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

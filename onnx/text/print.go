@@ -193,7 +193,7 @@ func (p *printer) valueNotes(v *ir.Value, withType bool) {
 	for _, kv := range v.Quant {
 		p.note("quant", kv.Key, kv.Value)
 	}
-	if withType && v.Type.Kind != ir.KindUnknown && !plainType(v.Type) {
+	if withType && !untyped(v.Type) && !plainType(v.Type) {
 		p.note("type", plain(typeString(v.Type, true)))
 	}
 }
@@ -244,7 +244,7 @@ func (p *printer) valueInfos(g *ir.Graph) {
 	}
 	for n := g.First(); n != nil; n = n.Next() {
 		for _, v := range n.Outputs() {
-			bare := v.Type.Kind == ir.KindUnknown && v.Doc == "" && len(v.Meta)+len(v.Extra)+len(v.Quant) == 0
+			bare := untyped(v.Type) && v.Doc == "" && len(v.Meta)+len(v.Extra)+len(v.Quant) == 0
 			if v.Name() == "" || v.IsOutput() || bare {
 				continue
 			}

@@ -173,7 +173,7 @@ func (p *printer) attrNotes(a *ir.Attr) {
 		p.note("name", a.Name)
 	}
 	if a.Ref != "" {
-		if kindName(a.Kind) == "" && a.Kind != ir.AttrUndefined {
+		if a.Kind != ir.AttrUndefined && (kindName(a.Kind) == "" || a.Kind == ir.AttrTypes || a.Kind == ir.AttrSparses) {
 			p.note("kind", plain(strconv.Itoa(int(a.Kind))))
 		}
 		return

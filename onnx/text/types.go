@@ -1,6 +1,7 @@
 package text
 
 import (
+	"encoding/hex"
 	"strconv"
 	"strings"
 
@@ -24,7 +25,7 @@ func isIdent(s string) bool {
 
 func isTypeWord(s string) bool {
 	switch s {
-	case "seq", "map", "optional", "sparse_tensor", "opaque", "denote", "dtype", "unknown":
+	case "seq", "map", "optional", "sparse_tensor", "opaque", "denote", "dtype", "unknown", "extra":
 		return true
 	}
 	_, ok := ir.ParseDType(s)
@@ -43,9 +44,12 @@ func quoteName(s string) string {
 	return quote(s)
 }
 
+// untyped reports whether there is nothing to say of t.
+func untyped(t ir.Type) bool { return t.Kind == ir.KindUnknown && t.Denote == "" && len(t.Extra) == 0 }
+
 // plainType reports whether ONNX text can express t in full.
 func plainType(t ir.Type) bool {
-	if t.Denote != "" {
+	if t.Denote != "" || len(t.Extra) > 0 {
 		return false
 	}
 	switch t.Kind {
@@ -133,6 +137,9 @@ func typeString(t ir.Type, full bool) string {
 	if t.Denote != "" {
 		s = "denote(" + strconv.Quote(t.Denote) + "," + s + ")"
 	}
+	if len(t.Extra) > 0 {
+		s = "extra(" + strconv.Quote(hex.EncodeToString(t.Extra)) + "," + s + ")"
+	}
 	return s
 }
 
@@ -142,7 +149,7 @@ func (s *scanner) nextIsType() bool {
 	if !isTypeWord(w) {
 		return false
 	}
-	return s.inNote || w != "denote" && w != "dtype" && w != "unknown" && w != "opaque"
+	return s.inNote || w != "denote" && w != "extra" && w != "dtype" && w != "unknown" && w != "opaque"
 }
 
 func (s *scanner) elemType() ir.DType {
@@ -211,14 +218,22 @@ func (s *scanner) typ(depth int) ir.Type {
 		t.Opaque[1] = s.str()
 		s.expect(')')
 		return t
-	case "denote":
+	case "denote", "extra":
 		s.ident()
 		s.expect('(')
 		d := s.str()
 		s.expect(',')
 		t := s.typ(depth + 1)
 		s.expect(')')
-		t.Denote = d
+		if w == "denote" {
+			t.Denote = d
+			return t
+		}
+		raw, err := hex.DecodeString(d)
+		if err != nil {
+			s.fail(at, "unknown fields %q are not in hexadecimal", d)
+		}
+		t.Extra = raw
 		return t
 	case "unknown":
 		s.ident()

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mqatc/onnx/mapped"
 )
 
 // weightAlign is the alignment of a tensor in a weights file, bytes.
@@ -49,8 +51,9 @@ type External func(location string) ([]byte, error)
 
 // Folder serves references to files inside dir; nothing outside it can be reached. Close releases dir.
 type Folder struct {
-	root  *os.Root
-	files map[string][]byte
+	root   *os.Root
+	reader mapped.Reader
+	files  map[string][]byte
 }
 
 // OpenFolder opens dir.
@@ -62,7 +65,7 @@ func OpenFolder(dir string) (*Folder, error) {
 	return &Folder{root: root, files: map[string][]byte{}}, nil
 }
 
-// External reads a file of the folder, once.
+// External reads a file of the folder, once. Beyond 64 MiB in all, files are mapped.
 func (f *Folder) External(location string) ([]byte, error) {
 	if b, ok := f.files[location]; ok {
 		return b, nil
@@ -77,7 +80,12 @@ func (f *Folder) External(location string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%q is not a file", location)
 	}
-	b, err := f.root.ReadFile(filepath.FromSlash(location))
+	file, err := f.root.Open(filepath.FromSlash(location))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b, err := f.reader.File(file)
 	if err != nil {
 		return nil, err
 	}

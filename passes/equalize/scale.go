@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"mqatc/onnx/ir"
+	"mqatc/onnx/mapped"
 	"mqatc/passes/quant"
 )
 
@@ -40,10 +41,10 @@ func ByRegion(regions []*Region, groups []*quant.Group, t ir.DType) (Factors, er
 		if len(of[r]) == 0 {
 			continue
 		}
-		eg.Go(func() (err error) {
+		eg.Go(mapped.Guarded(func() (err error) {
 			found[i], err = r.bestFactor(of[r], t)
 			return err
-		})
+		}))
 	}
 	if err := eg.Wait(); err != nil {
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
+
+	"mqatc/onnx/mapped"
 )
 
 // Scales finds, per channel along axis (one scale when axis is negative), the scale with the least squared error
@@ -21,7 +23,7 @@ func eachChannel(w []float32, dims []int64, axis int, f func(c int, ch []float32
 	workers := max(1, min(runtime.GOMAXPROCS(0), l.channels))
 	var eg errgroup.Group
 	for k := 0; k < workers; k++ {
-		eg.Go(func() error {
+		eg.Go(mapped.Guarded(func() error {
 			var buf []float32
 			for c := k * l.channels / workers; c < (k+1)*l.channels/workers; c++ {
 				ch := w
@@ -32,9 +34,11 @@ func eachChannel(w []float32, dims []int64, axis int, f func(c int, ch []float32
 				out[c] = f(c, ch)
 			}
 			return nil
-		})
+		}))
 	}
-	_ = eg.Wait() // the workers return no error
+	if err := eg.Wait(); err != nil {
+		panic(err) // the only one there is, *mapped.CutShort: the caller's Guard takes it
+	}
 	sum, n := 0.0, 0
 	for _, s := range out {
 		if s > 0 {
