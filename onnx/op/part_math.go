@@ -42,8 +42,11 @@ func offset(i int, dims, strides []int64) int {
 	return int(o)
 }
 
-// zip combines the elements of broadcast parts.
+// zip combines the elements of broadcast parts; not of those that attribute axis aligns, as it did before opset 7.
 func (e *evalCtx) zip(elem ir.DType, first int, onInt func([]num) num, onFloat func([]float64) float64) []*part {
+	if e.node.Attr("axis") != nil {
+		return nil
+	}
 	var ps []*part
 	var shapes [][]int64
 	for i := range e.node.Inputs() {
@@ -229,6 +232,10 @@ var (
 
 func evalNeg(e *evalCtx) []*part {
 	return e.zip(ir.Undefined, 0, func(v []num) num { return sub(known(0), v[0]) }, func(v []float64) float64 { return -v[0] })
+}
+
+func evalRelu(e *evalCtx) []*part {
+	return e.zip(ir.Undefined, 0, func(v []num) num { return maxNum(v[0], known(0)) }, func(v []float64) float64 { return math.Max(v[0], 0) })
 }
 
 func evalAbs(e *evalCtx) []*part {

@@ -236,6 +236,10 @@ func TestIndexing(t *testing.T) {
 		{"ScatterND", []any{"float[5,3,4]", "int64[7,2]", "float[7,4]"}, nil, []string{"float[5,3,4]"}},
 		{"ScatterND", []any{"float[5,3,4]", "int64[7,2]", "float[7,3]"}, nil, []string{"error updates"}},
 		{"ScatterElements", []any{"float[5,3]", "int64[2,3]", "float[2,3]"}, nil, []string{"float[5,3]"}},
+		{"Compress", []any{"float[5,3]", []int64{1, 0, 1}}, attrs(aInt("axis", 0)), []string{"float[2,3]"}},
+		{"Compress", []any{"float[1,2]", []int64{1, 0, 1}}, nil, []string{"float[1]"}},
+		{"Compress", []any{"float[N]", []int64{1, 0, 1}}, nil, []string{"float[2]"}},
+		{"Compress", []any{"float[5,3]", "bool[15]"}, nil, []string{"float[?]"}},
 		{"NonZero", []any{"float[5,3]"}, nil, []string{"int64[2,?]"}},
 		{"NonZero", []any{[]int64{0, 3, 4}}, nil, []string{"int64[1,2]"}},
 		{"OneHot", []any{"int64[5]", 7, "float[2]"}, nil, []string{"float[5,7]"}},
@@ -266,6 +270,70 @@ func TestQuantization(t *testing.T) {
 		{"DequantizeLinear", []any{"int4[2,64]", "float[2,3]"}, attrs(aInt("axis", 1), aInt("block_size", 32)), []string{"error blocks of 32"}},
 		{"DequantizeLinear", []any{"uint8[2,3]", "float", "int8"}, nil, []string{"error int8"}},
 		{"DynamicQuantizeLinear", []any{"float[2,3]"}, nil, []string{"uint8[2,3]", "float", "uint8"}},
+	})
+}
+
+func TestStrings(t *testing.T) {
+	size := []ir.Attr{aInt("min_gram_length", 2), aInt("max_gram_length", 2), aInt("max_skip_count", 0), aStr("mode", "TF"), aInts("ngram_counts", 0, 4)}
+	grams := append(size, aInts("ngram_indexes", 0, 6, 2))
+	stop := ir.Attr{Name: "stopwords", Kind: ir.AttrStrings, Strings: [][]byte{[]byte("monday")}}
+	runCases(t, []nodeCase{
+		{"StringConcat", []any{"string[2,1]", "string[3]"}, nil, []string{"string[2,3]"}},
+		{"StringSplit", []any{"string[2,N]"}, nil, []string{"string[2,N,?]", "int64[2,N]"}},
+		{"RegexFullMatch", []any{"string[2,3]"}, attrs(aStr("pattern", "a.*")), []string{"bool[2,3]"}},
+		{"StringNormalizer", []any{"string[4]"}, nil, []string{"string[4]"}},
+		{"StringNormalizer", []any{"string[N]"}, nil, []string{"string[?]"}},
+		{"StringNormalizer", []any{"string[?,4]"}, attrs(stop), []string{"string[1,?]"}},
+		{"StringNormalizer", []any{"string[2,4]"}, nil, []string{"error [1, C]"}},
+		{"TfIdfVectorizer", []any{"int32[12]"}, grams, []string{"float[7]"}},
+		{"TfIdfVectorizer", []any{"string[N,12]"}, grams, []string{"float[N,7]"}},
+		{"TfIdfVectorizer", []any{"string[1,1,12]"}, grams, []string{"error rank 1 or 2"}},
+		{"TfIdfVectorizer", []any{"string[12]"}, append(size, aInts("ngram_indexes", -1)), []string{"error out of range"}},
+		{"TfIdfVectorizer", []any{"string[12]"}, append(size, aInts("ngram_indexes")), []string{"error is empty"}},
+		{"ImageDecoder", []any{"uint8[N]"}, nil, []string{"uint8[?,?,?]"}},
+		{"ImageDecoder", []any{"uint8[2,N]"}, nil, []string{"error rank 1"}},
+	})
+}
+
+func TestModelsOfSequences(t *testing.T) {
+	heads := attrs(aInt("q_num_heads", 4), aInt("kv_num_heads", 2))
+	runCases(t, []nodeCase{
+		{"Attention", []any{"float[2,3,4,8]", "float[2,3,6,8]", "float[2,3,6,5]"}, nil, []string{"float[2,3,4,5]", "float[2,3,6,8]", "float[2,3,6,5]", "float[2,3,4,6]"}},
+		{"Attention", []any{"float[2,T,32]", "float[2,6,16]", "float[2,6,10]", nil, "float[2,2,P,8]", "float[2,2,P,5]"}, heads,
+			[]string{"float[2,T,20]", "float[2,2,P + 6,8]", "float[2,2,P + 6,5]", "float[2,4,T,P + 6]"}},
+		{"LinearAttention", []any{"float16[N,T,32]", "float16[N,T,16]", "float16[N,T,10]", "float[N,2,8,5]"}, heads, []string{"float16[N,T,20]", "float[N,2,8,5]"}},
+		{"LinearAttention", []any{"float[N,T,32]", "float[N,T,16]", "float[N,T,11]"}, heads, []string{"error input 2 does not divide", ""}},
+		{"LinearAttention", []any{"float[N,T,32]", "float[N,T,16]", "float[N,T,10]"}, attrs(aInt("q_num_heads", 0), aInt("kv_num_heads", 2)), []string{"error not positive", ""}},
+		{"CausalConvWithState", []any{"float[2,?,L]", "float[6,1,4]", "float[6]"}, nil, []string{"float[2,6,L]", "float[2,6,3]"}},
+		{"CausalConvWithState", []any{"float[2,5,L]", "float[6,1,4]"}, nil, []string{"error channels", ""}},
+		{"CausalConvWithState", []any{"float[2,5]", "float[5,1,4]"}, nil, []string{"error rank 3", ""}},
+		{"ai.onnx.preview:FlexAttention", []any{"float[N,4,T,8]", "float[N,2,S,8]", "float[N,2,S,5]"}, nil, []string{"float[N,4,T,5]"}},
+		{"ai.onnx.preview:FlexAttention", []any{"float[N,T,8]", "float[N,2,S,8]", "float[N,2,S,5]"}, nil, []string{"error rank 4"}},
+		{"TensorScatter", []any{"float[2,8,64,16]", "float[2,8,T,16]", "int64[2]"}, nil, []string{"float[2,8,64,16]"}},
+		{"TensorScatter", []any{"float[2,64,16]", "float[2,65,16]"}, nil, []string{"error does not fit"}},
+	})
+}
+
+func TestOptimizers(t *testing.T) {
+	domain := "ai.onnx.preview.training:"
+	momentum := attrs(aFloat("alpha", 0.9), aFloat("beta", 1), aStr("mode", "standard"), aFloat("norm_coefficient", 0))
+	names := func(name string, v ...string) ir.Attr {
+		a := ir.Attr{Name: name, Kind: ir.AttrStrings}
+		for _, s := range v {
+			a.Strings = append(a.Strings, []byte(s))
+		}
+		return a
+	}
+	xy := attrs(names("xs", "a", "b"), names("zs", "c"), aStr("y", "d"))
+	runCases(t, []nodeCase{
+		{domain + "Adam", []any{"float", "int64", "float[2]", "float[3]", "float[2]", "float[3]", "float[2]", "float[3]", "float[2]", "float[3]"}, nil,
+			[]string{"float[2]", "float[3]", "float[2]", "float[3]", "float[2]", "float[3]"}},
+		{domain + "Adagrad", []any{"float", "int64", "float[2]", "float[2]", "float[2]"}, nil, []string{"float[2]", "float[2]"}},
+		{domain + "Momentum", []any{"float", "int64", "float[2]", "float[2]", "double[2]"}, momentum, []string{"float[2]", "double[2]"}},
+		{domain + "Momentum", []any{"float", "int64", "float[2]", "float[2]", "float[2]"}, nil, []string{"error is missing", ""}},
+		{domain + "Adam", []any{"float", "int64", "float[2]", "float[2]", "float[2]"}, nil, []string{"error lists of 4", "", ""}},
+		{domain + "Gradient", []any{"float[2]", "float[3]", "float[4]"}, xy, []string{"float[2]", "float[3]"}},
+		{domain + "Gradient", []any{"float[2]", "float[3]", "float[4]"}, xy, []string{"error 2 names in xs", "", ""}},
 	})
 }
 
