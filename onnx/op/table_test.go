@@ -337,6 +337,56 @@ func TestOptimizers(t *testing.T) {
 	})
 }
 
+func TestFusedTransformers(t *testing.T) {
+	ms := "com.microsoft:"
+	heads, kv := aInt("num_heads", 4), aInt("kv_num_heads", 2)
+	share := aInt("past_present_share_buffer", 1)
+	runCases(t, []nodeCase{
+		{"SimplifiedLayerNormalization", []any{"float[2,T,8]", "float16[8]"}, nil, []string{"float16[2,T,8]", "float[2,T,1]"}},
+		{"SimplifiedLayerNormalization", []any{"float[2,T,8]", "float[9]"}, nil, []string{"error do not broadcast"}},
+		{ms + "SkipLayerNormalization", []any{"float[N,T,8]", "float[T,8]", "float[8]"}, nil, []string{"float[N,T,8]", "?", "?", "float[N,T,8]"}},
+		{ms + "SkipSimplifiedLayerNormalization", []any{"float[T,8]", "float[T,8]", "float[8]"}, nil, []string{"float[T,8]"}},
+		{ms + "BiasGelu", []any{"float[N,T,8]", "float[8]"}, nil, []string{"float[N,T,8]"}},
+		{ms + "BiasGelu", []any{"float[N,T,8]", "float[9]"}, nil, []string{"error do not broadcast"}},
+		{ms + "FastGelu", []any{"float[N,T,8]"}, nil, []string{"float[N,T,8]"}},
+		{ms + "MatMulNBits", []any{"float[N,T,64]", "uint8[24,2,16]", "float[48]"}, attrs(aInt("K", 64), aInt("N", 24), aInt("block_size", 32)), []string{"float[N,T,24]"}},
+		{ms + "MatMulNBits", []any{"float[N,T,63]", "uint8[24,2,16]", "float[48]"}, attrs(aInt("K", 64), aInt("N", 24), aInt("block_size", 32)), []string{"error inner"}},
+		{ms + "Attention", []any{"float[N,T,10]", "float[10,48]"}, attrs(heads), []string{"float[N,T,16]", "float[2,N,4,T,4]"}},
+		{ms + "Attention", []any{"float[N,T,10]", "float[10,64]", nil, nil, "float[2,N,4,P,4]"}, attrs(heads, aInts("qkv_hidden_sizes", 16, 16, 32)), []string{"float[N,T,32]", "float[2,N,4,(P + T),4]"}},
+		{ms + "Attention", []any{"float[N,T,10]", "float[10,48]", nil, nil, "float[2,N,4,64,4]"}, attrs(heads, share), []string{"float[N,T,16]", "float[2,N,4,64,4]"}},
+		{ms + "Attention", []any{"float[N,T,10]", "float[10,48]"}, attrs(aInt("num_heads", 0)), []string{"error num_heads 0"}},
+		{ms + "QAttention", []any{"uint8[N,T,10]", "int8[10,48]", "float[48]", "float", "float"}, attrs(heads), []string{"float[N,T,16]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,T,16]", "float[N,S,16]", "float[N,S,32]"}, attrs(heads), []string{"float[N,T,32]", "float[N,4,S,4]", "float[N,4,S,8]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,T,4,3,5]"}, attrs(heads), []string{"float[N,T,20]", "float[N,4,T,5]", "float[N,4,T,5]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,T,16]", "float[N,S,4,2,4]"}, attrs(heads), []string{"float[N,T,16]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,T,16]", "float[N,4,S,4]", "float[N,4,S,8]"}, attrs(heads), []string{"float[N,T,32]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,T,16]", "float[N,1,16]", "float[N,1,16]", nil, nil, nil, "float[N,4,6,4]", "float[N,4,6,4]"}, attrs(heads), []string{"float[N,T,16]", "float[N,4,7,4]", "float[N,4,7,4]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,16]"}, attrs(heads), []string{"error rank 3 or 5"}},
+		{ms + "GroupQueryAttention", []any{"float[N,T,32]", "float[N,T,16]", "float[N,T,16]", nil, nil, "int32[N]", "int32"}, attrs(heads, kv), []string{"float[N,T,32]", "float[N,2,?,8]", "float[N,2,?,8]"}},
+		{ms + "GroupQueryAttention", []any{"float[N,T,64]", nil, nil, "int8[N,2,9,4]", "int8[N,2,9,4]", "int32[N]", "int32"}, attrs(heads, kv, aInt("kv_cache_bit_width", 4)), []string{"float[N,T,32]", "int8[N,2,?,?]", "int8[N,2,?,?]"}},
+	})
+}
+
+func TestFusedQuantization(t *testing.T) {
+	ms := "com.microsoft:"
+	k2, s2 := aInts("kernel_shape", 2, 2), aInts("strides", 2, 2)
+	last := aInt("channels_last", 1)
+	runCases(t, []nodeCase{
+		{ms + "DynamicQuantizeMatMul", []any{"float[N,T,8]", "int8[8,5]", "float[5]"}, nil, []string{"float[N,T,5]"}},
+		{ms + "MatMulIntegerToFloat", []any{"uint8[N,T,8]", "int8[8,5]", "float16", "float16[5]"}, nil, []string{"float16[N,T,5]"}},
+		{ms + "MatMulIntegerToFloat", []any{"uint8[N,T,7]", "int8[8,5]", "float", "float[5]"}, nil, []string{"error inner"}},
+		{ms + "QLinearAveragePool", []any{"uint8[1,8,6,10]", "float", nil, "float"}, attrs(k2, s2), []string{"uint8[1,8,3,5]"}},
+		{ms + "QLinearAveragePool", []any{"uint8[1,6,10,8]", "float", "uint8", "float", "uint8"}, attrs(k2, s2, last), []string{"uint8[1,3,5,8]"}},
+		{ms + "NhwcMaxPool", []any{"uint8[1,6,10,8]"}, attrs(k2, s2), []string{"uint8[1,3,5,8]"}},
+		{ms + "NhwcMaxPool", []any{"uint8[1,6]"}, attrs(k2, s2), []string{"error rank 3"}},
+		{ms + "QLinearGlobalAveragePool", []any{"uint8[N,8,6,10]", "float", "uint8", "float", "uint8"}, nil, []string{"uint8[N,8,1,1]"}},
+		{ms + "QLinearGlobalAveragePool", []any{"uint8[N,6,10,8]", "float", "uint8", "float", "uint8"}, attrs(last), []string{"uint8[N,1,1,8]"}},
+		{ms + "QLinearReduceMean", []any{"uint8[2,3,4]", "float", nil, "float"}, attrs(aInts("axes", -1), aInt("keepdims", 0)), []string{"uint8[2,3]"}},
+		{ms + "QLinearReduceMean", []any{"uint8[2,3,4]", "float", "uint8", "float", "uint8"}, attrs(aInts("axes", 1), aInt("keepdims", 1)), []string{"uint8[2,1,4]"}},
+		{ms + "QLinearWhere", []any{"bool[4,1]", "uint8[3]", "float", "uint8", "uint8", "float", "uint8", "float", "uint8"}, nil, []string{"uint8[4,3]"}},
+	})
+}
+
 func TestDetection(t *testing.T) {
 	runCases(t, []nodeCase{
 		{"NonMaxSuppression", []any{"float[1,9,4]", "float[1,2,9]"}, nil, []string{"int64[?,3]"}},
