@@ -121,7 +121,7 @@ func families() [][]Schema {
 		unaryTable, binaryTable, linearTable, convTable, poolTable, normTable, reduceTable, shapeTable, sliceTable, resizeTable,
 		indexTable, generateTable, quantTable, detectTable, sequenceTable, controlTable, recurrentTable, attentionTable, lossTable,
 		signalTable, stringTable, trainingTable, microsoftTable,
-		microsoftAttentionTable, microsoftQuantTable,
+		microsoftAttentionTable, microsoftQuantTable, mlTable,
 	}
 }
 

@@ -387,6 +387,41 @@ func TestFusedQuantization(t *testing.T) {
 	})
 }
 
+func TestClassicalMachineLearning(t *testing.T) {
+	ml := "ai.onnx.ml:"
+	words := func(name string, v ...string) ir.Attr {
+		a := ir.Attr{Name: name, Kind: ir.AttrStrings}
+		for _, s := range v {
+			a.Strings = append(a.Strings, []byte(s))
+		}
+		return a
+	}
+	runCases(t, []nodeCase{
+		{ml + "ArrayFeatureExtractor", []any{"float[N,4]", "int64[3]"}, nil, []string{"float[N,3]"}},
+		{ml + "ArrayFeatureExtractor", []any{"float[4]", "int64[2]"}, nil, []string{"float[1,2]"}},
+		{ml + "ArrayFeatureExtractor", []any{"float", "int64[2]"}, nil, []string{"error scalar"}},
+		{ml + "Binarizer", []any{"int64[N,4]"}, nil, []string{"int64[N,4]"}},
+		{ml + "CategoryMapper", []any{"string[N]"}, nil, []string{"int64[N]"}},
+		{ml + "FeatureVectorizer", []any{"float[N,4]", "float[N,2]"}, attrs(aInts("inputdimensions", 4, 2)), []string{"float[N,6]"}},
+		{ml + "FeatureVectorizer", []any{"float[N,4]"}, attrs(aInts("inputdimensions", -4)), []string{"error negative"}},
+		{ml + "LabelEncoder", []any{"string[N]"}, attrs(words("values_strings", "a")), []string{"string[N]"}},
+		{ml + "LabelEncoder", []any{"string[N]"}, attrs(aInts("values_int64s", 1)), []string{"int64[N]"}},
+		{ml + "LabelEncoder", []any{"string[N]"}, attrs(ir.ATensor("values_tensor", ir.ScalarFloat32(1))), []string{"float[N]"}},
+		{ml + "LinearClassifier", []any{"float[N,4]"}, attrs(words("classlabels_strings", "a", "b")), []string{"string[N]", "float[N,?]"}},
+		{ml + "TreeEnsembleClassifier", []any{"float[4]"}, attrs(aInts("classlabels_int64s", 0, 1)), []string{"int64[1]", "float[1,?]"}},
+		{ml + "LinearRegressor", []any{"double[N,4]"}, nil, []string{"float[N,1]"}},
+		{ml + "LinearRegressor", []any{"double[N,4]"}, attrs(aInt("targets", 3)), []string{"float[N,3]"}},
+		{ml + "SVMRegressor", []any{"float[N,4]"}, nil, []string{"float[N,?]"}},
+		{ml + "TreeEnsemble", []any{"double[N,4]"}, attrs(aInt("n_targets", 2)), []string{"double[N,2]"}},
+		{ml + "TreeEnsemble", []any{"double[N,4]"}, attrs(aInt("n_targets", 0)), []string{"error not positive"}},
+		{ml + "OneHotEncoder", []any{"int64[N,4]"}, attrs(aInts("cats_int64s", 1, 2, 3)), []string{"float[N,4,3]"}},
+		{ml + "Scaler", []any{"int32[N,4]"}, nil, []string{"float[N,4]"}},
+		{ml + "ZipMap", []any{"float[N,2]"}, attrs(words("classlabels_strings", "a", "b")), []string{"seq(map(string,float[...]))"}},
+		{ml + "DictVectorizer", []any{"float[2]"}, attrs(aInts("int64_vocabulary", 1)), []string{"error must be a map"}},
+		{ml + "CastMap", []any{"float"}, attrs(aStr("cast_to", "TO_MARS")), []string{"error TO_MARS"}},
+	})
+}
+
 func TestDetection(t *testing.T) {
 	runCases(t, []nodeCase{
 		{"NonMaxSuppression", []any{"float[1,9,4]", "float[1,2,9]"}, nil, []string{"int64[?,3]"}},
