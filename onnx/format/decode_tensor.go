@@ -71,7 +71,7 @@ func (d *decoder) raw(p *pb.TensorProto, dt ir.DType, n int64) ([]byte, error) {
 	return typedBytes(p, dt, n, want)
 }
 
-// typedBytes converts the typed data fields. One int32_data entry holds one element, or one packed byte of a sub-byte type.
+// typedBytes converts the typed data fields. One int32_data entry holds one element, or one packed byte of a type of 2 or 4 bits.
 func typedBytes(p *pb.TensorProto, dt ir.DType, n, want int64) ([]byte, error) {
 	field, have, need := "int32_data", len(p.Int32Data), n
 	switch dt {
@@ -88,6 +88,9 @@ func typedBytes(p *pb.TensorProto, dt ir.DType, n, want int64) ([]byte, error) {
 	}
 	if int64(have) != need {
 		return nil, fmt.Errorf("needs %d entries of %s, has %d", need, field, have)
+	}
+	if dt.Bits() == 6 {
+		return sixBits(dt, p.Int32Data)
 	}
 	out := make([]byte, 0, want)
 	switch field {
@@ -131,6 +134,22 @@ func typedBytes(p *pb.TensorProto, dt ir.DType, n, want int64) ([]byte, error) {
 		}
 	}
 	return out, nil
+}
+
+// sixBits packs elements that stand one in an entry.
+func sixBits(dt ir.DType, v []int32) ([]byte, error) {
+	codes := make([]uint8, len(v))
+	for i, x := range v {
+		if x < 0 || x > 63 {
+			return nil, fmt.Errorf("entry %d of int32_data, %d, is out of range", i, x)
+		}
+		codes[i] = uint8(x)
+	}
+	t, err := ir.PackCodes(dt, codes, int64(len(codes)))
+	if err != nil {
+		return nil, err
+	}
+	return t.Raw(), nil
 }
 
 // int32Range is what an entry of int32_data may be for an element type.

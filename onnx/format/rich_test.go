@@ -199,6 +199,8 @@ func TestTypedDataBecomesRaw(t *testing.T) {
 		{"float8", pb.TensorProto{DataType: p(int32(ir.Float8E5M2)), Dims: []int64{1}, Int32Data: []int32{200}}, []byte{200}},
 		{"int4", pb.TensorProto{DataType: p(int32(ir.Int4)), Dims: []int64{3}, Int32Data: []int32{0x21, 0x03}}, []byte{0x21, 0x03}},
 		{"uint2", pb.TensorProto{DataType: p(int32(ir.Uint2)), Dims: []int64{5}, Int32Data: []int32{0xe4, 1}}, []byte{0xe4, 1}},
+		{"float6", pb.TensorProto{DataType: p(int32(ir.Float6E3M2)), Dims: []int64{5}, Int32Data: []int32{1, 0x3f, 0x15, 0x2a, 7}}, []byte{0xc1, 0x5f, 0xa9, 7}},
+		{"raw float6", *raw("", ir.Float6E2M3, []byte{0xc1, 0x5f, 0xa9, 7}, 5), []byte{0xc1, 0x5f, 0xa9, 7}},
 	} {
 		q := rich()
 		c.t.Name = p("typed")
@@ -249,5 +251,29 @@ func TestUnsortedNodesAreSorted(t *testing.T) {
 	inner := m.Graph.Last().Subgraphs()[0]
 	if inner.NumNodes() != 1 || inner.First().Op != "Identity" {
 		t.Fatal("an outer value that is a subgraph's output got no Identity")
+	}
+}
+
+func TestWrongSixBitData(t *testing.T) {
+	float6 := p(int32(ir.Float6E2M3))
+	for _, c := range []struct {
+		t    pb.TensorProto
+		want string
+	}{
+		{pb.TensorProto{DataType: float6, Dims: []int64{1}, Int32Data: []int32{64}}, "entry 0 of int32_data, 64, is out of range"},
+		{pb.TensorProto{DataType: float6, Dims: []int64{1}, Int32Data: []int32{-1}}, "entry 0 of int32_data, -1, is out of range"},
+		{pb.TensorProto{DataType: float6, Dims: []int64{4}, Int32Data: []int32{1, 2, 3}}, "needs 4 entries of int32_data, has 3"},
+		{*raw("", ir.Float6E2M3, []byte{1, 2, 3}, 5), "needs 4 bytes of raw_data, has 3"},
+	} {
+		q := rich()
+		c.t.Name = p("six")
+		q.Graph.Initializer = append(q.Graph.Initializer, &c.t)
+		data, err := q.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := format.Parse(data, ""); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want an error with %q", err, c.want)
+		}
 	}
 }

@@ -145,8 +145,10 @@ func LowestIR(opset int64) int64 {
 		return 11
 	case opset == 24:
 		return 12
+	case opset <= 27:
+		return 13
 	}
-	return 13
+	return 14
 }
 
 // dropInitializerInputs removes constants from the graph inputs: before IR version 4 they had to be listed there, afterwards

@@ -275,3 +275,11 @@ func TestSharedModelsKeepTheirResults(t *testing.T) {
 		})
 	}
 }
+
+func TestLowestIR(t *testing.T) {
+	for _, c := range [][2]int64{{17, 8}, {20, 9}, {22, 10}, {23, 11}, {24, 12}, {25, 13}, {27, 13}, {28, 14}} {
+		if got := format.LowestIR(c[0]); got != c[1] {
+			t.Errorf("opset %d goes with IR version %d, want %d", c[0], got, c[1])
+		}
+	}
+}

@@ -5,7 +5,7 @@ import "fmt"
 // DType is an element type; its numbers are those of ONNX TensorProto.DataType.
 type DType int32
 
-// Element types of ONNX IR version 13.
+// Element types of ONNX IR version 14.
 const (
 	Undefined      DType = 0
 	Float32        DType = 1
@@ -34,6 +34,8 @@ const (
 	Float8E8M0     DType = 24
 	Uint2          DType = 25
 	Int2           DType = 26
+	Float6E2M3     DType = 27
+	Float6E3M2     DType = 28
 )
 
 type dtypeInfo struct {
@@ -49,6 +51,7 @@ var dtypes = [...]dtypeInfo{
 	Float8E4M3FN: {"float8e4m3fn", 8}, Float8E4M3FNUZ: {"float8e4m3fnuz", 8}, Float8E5M2: {"float8e5m2", 8},
 	Float8E5M2FNUZ: {"float8e5m2fnuz", 8}, Uint4: {"uint4", 4}, Int4: {"int4", 4}, Float4E2M1: {"float4e2m1", 4},
 	Float8E8M0: {"float8e8m0", 8}, Uint2: {"uint2", 2}, Int2: {"int2", 2},
+	Float6E2M3: {"float6e2m3", 6}, Float6E3M2: {"float6e3m2", 6},
 }
 
 // Valid reports whether d is a type this package knows, Undefined excluded.

@@ -1,6 +1,7 @@
 package ir_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,6 +141,39 @@ func TestPackRoundTrip(t *testing.T) {
 	})
 	if _, err := ir.PackInts(ir.Int2, []int64{2}, 1); err == nil {
 		t.Fatal("2 fits int2")
+	}
+}
+
+func TestCodesRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := rapid.SampledFrom([]ir.DType{ir.Uint2, ir.Float4E2M1, ir.Float6E2M3, ir.Float6E3M2}).Draw(t, "d")
+		v := rapid.SliceOf(rapid.Uint8Range(0, 1<<d.Bits()-1)).Draw(t, "v")
+		x, err := ir.PackCodes(d, v, int64(len(v)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(x.Raw()) != (len(v)*d.Bits()+7)/8 {
+			t.Fatalf("%d elements of %v take %d bytes", len(v), d, len(x.Raw()))
+		}
+		back, err := x.Codes()
+		if err != nil || !slices.Equal(back, v) {
+			t.Fatalf("%v: %v became %v (%v)", d, v, back, err)
+		}
+	})
+	x, err := ir.PackCodes(ir.Float6E2M3, []uint8{1, 0x3f, 0x15, 0x2a, 7}, 5)
+	if err != nil || !slices.Equal(x.Raw(), []byte{0xc1, 0x5f, 0xa9, 7}) {
+		t.Errorf("packed to %x, %v", x.Raw(), err)
+	}
+	for _, c := range []struct {
+		d    ir.DType
+		code uint8
+	}{{ir.Float6E2M3, 64}, {ir.Float4E2M1, 16}, {ir.Int8, 1}, {ir.String, 1}} {
+		if _, err := ir.PackCodes(c.d, []uint8{c.code}, 1); err == nil {
+			t.Errorf("%d was packed as %v", c.code, c.d)
+		}
+	}
+	if _, err := ir.ScalarInt64(1).Codes(); err == nil {
+		t.Error("an int64 has codes")
 	}
 }
 

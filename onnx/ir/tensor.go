@@ -25,7 +25,8 @@ type Tensor struct {
 	External Meta
 }
 
-// PackedSize is the number of bytes that n elements of d take.
+// PackedSize is the number of bytes that n elements of d take: those below a byte stand one after another in a stream of bits,
+// so that four of 6 bits fill three bytes.
 func PackedSize(d DType, n int64) (int64, error) {
 	b := int64(d.Bits())
 	if b == 0 {

@@ -33,6 +33,6 @@ var binaryTable = []Schema{
 	{Name: "Greater", Versions: []int64{1, 7, 9, 13}, MinIn: 2, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferCompare, eval: evalGreater},
 	{Name: "GreaterOrEqual", Versions: []int64{12, 16}, MinIn: 2, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferCompare, eval: evalGrtEq},
 	{Name: "Pow", Versions: []int64{1, 7, 12, 13, 15}, MinIn: 2, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferFirstElem, eval: evalPow},
-	{Name: "PRelu", Versions: []int64{1, 6, 7, 9, 16}, MinIn: 2, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferOnto},
+	{Name: "PRelu", Versions: []int64{1, 6, 7, 9, 16}, MinIn: 2, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferPRelu},
 	{Name: "Where", Versions: []int64{9, 16}, MinIn: 3, MaxIn: 3, MinOut: 1, MaxOut: 1, Infer: inferWhere, eval: evalWhere},
 }

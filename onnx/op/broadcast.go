@@ -50,10 +50,33 @@ func broadcastDim(a, b ir.Dim) (ir.Dim, error) {
 func (c *Ctx) broadcastAll() (ir.Shape, error) {
 	out := c.Shape(0)
 	for i := 1; i < c.NumIn(); i++ {
-		var err error
-		if out, err = broadcast(out, c.Shape(i)); err != nil {
+		s, err := c.alignedAt(out, c.Shape(i))
+		if err != nil {
 			return nil, err
 		}
+		if out, err = broadcast(out, s); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// alignedAt appends ones to b, so that its first axis comes under the one of a that attribute axis names (opset 1 to 6).
+func (c *Ctx) alignedAt(a, b ir.Shape) (ir.Shape, error) {
+	at := c.Node.Attr("axis")
+	if at == nil || !c.run.legacy() || a == nil || b == nil {
+		return b, nil
+	}
+	k, err := axis(at.I, len(a))
+	if err != nil {
+		return nil, err
+	}
+	if k+len(b) > len(a) {
+		return nil, fmt.Errorf("shape %v at axis %d goes beyond %v", b, k, a)
+	}
+	out := b.Clone()
+	for len(out) < len(a)-k {
+		out = append(out, ir.D(1))
 	}
 	return out, nil
 }
@@ -116,6 +139,18 @@ func inferOnto(c *Ctx) error {
 	}
 	c.Out(0, c.Elem(0), c.Shape(0))
 	return nil
+}
+
+// inferPRelu takes a slope that broadcasts onto the input, or, from opset 1 to 6, one per channel.
+func inferPRelu(c *Ctx) error {
+	x, s := c.Shape(0), c.Shape(1)
+	if !c.run.legacy() || len(s) != 1 || len(x) < 2 || s[0].Known() && s[0].Size == 1 {
+		return inferOnto(c)
+	}
+	if _, err := meet(x[1], s[0]); err != nil {
+		return fmt.Errorf("slopes %v for the channels of %v: %w", s, x, err)
+	}
+	return inferSame(c)
 }
 
 func inferWhere(c *Ctx) error {

@@ -262,3 +262,40 @@ func TestControlFlow(t *testing.T) {
 		t.Errorf("the branch taken gives %s", got)
 	}
 }
+
+func TestSequenceMap(t *testing.T) {
+	m, b, in := graphOf(t, "x float[2,3]", "y float[4,3]", "w float[3,5]")
+	seq := b.Op("SequenceConstruct", vals(in[0], in[1]))
+	body := ir.NewSubgraph("body", m.Graph)
+	var bodyIn []*ir.Value
+	for _, name := range []string{"e", "v"} {
+		v, err := body.AddInput(name, ir.Type{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodyIn = append(bodyIn, v)
+	}
+	bb := ir.NewBuilder(body, "test", nil)
+	for _, v := range vals(bb.Op("MatMul", bodyIn), bb.Op("Shape", vals(bodyIn[0]))) {
+		if err := body.AddOutput(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := b.Node(ir.NodeSpec{Op: "SequenceMap", Inputs: vals(seq, in[2]), Attrs: []ir.Attr{ir.AGraph("body", body)}}, 2)
+	all := b.Op("ConcatFromSequence", vals(seq), ir.AInt("axis", 0))
+	if b.Err() != nil {
+		t.Fatal(b.Err())
+	}
+	for i, want := range []string{"seq(float[?,5])", "seq(int64[2])"} {
+		if got := out[i].Type.String(); got != want {
+			t.Errorf("output %d is %s, want %s", i, got, want)
+		}
+	}
+	if got := all.Type.String(); got != "float[6,3]" {
+		t.Errorf("the sequence joined is %s", got)
+	}
+	b.Node(ir.NodeSpec{Op: "SequenceMap", Inputs: vals(in[0], in[2]), Attrs: []ir.Attr{ir.AGraph("body", body)}}, 2)
+	if err := b.Err(); err == nil || !strings.Contains(err.Error(), "SequenceMap") {
+		t.Errorf("a tensor as the sequence: %v", err)
+	}
+}

@@ -29,6 +29,12 @@ type run struct {
 	merge  bool                     // keep the types of the file, and refuse contradictions
 }
 
+// firstExact is the opset from which rows describe all attributes. Models of older ones are read and shaped as far as that goes.
+const firstExact = 7
+
+// legacy reports a model of an opset before 7, where operators have attributes that no row lists, and broadcast by attribute.
+func (r *run) legacy() bool { return r.opset > 0 && r.opset < firstExact }
+
 // NumIn is the number of input slots, absent ones included.
 func (c *Ctx) NumIn() int { return len(c.Node.Inputs()) }
 

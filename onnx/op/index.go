@@ -31,7 +31,7 @@ var indexTable = []Schema{
 	}},
 	{Name: "NonZero", Versions: []int64{9, 13}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferNonZero, eval: evalNonZero},
 	{Name: "OneHot", Versions: []int64{9, 11, 28}, MinIn: 3, MaxIn: 3, MinOut: 1, MaxOut: 1, Infer: inferOneHot, Attrs: []AttrSpec{intAttr("axis", -1)}},
-	{Name: "Unique", Versions: []int64{11, 28}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 4, Infer: inferUnique, Attrs: []AttrSpec{
+	{Name: "Unique", Versions: []int64{11, 28}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 4, Infer: inferUnique, eval: evalUnique, Attrs: []AttrSpec{
 		optional(ir.AttrInt, "axis"), intAttr("sorted", 1),
 	}},
 	{Name: "CumSum", Versions: []int64{11, 14}, MinIn: 2, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferIndexed, Attrs: []AttrSpec{
@@ -169,7 +169,11 @@ func inferCompress(c *Ctx) error {
 	x := c.Shape(0)
 	a := c.Node.Attr("axis")
 	if a == nil {
-		c.Out(0, c.Elem(0), unknownShape(1))
+		size := unknown
+		if x != nil {
+			size = product(nums(x))
+		}
+		c.Out(0, c.Elem(0), ir.Shape{c.chosen(1, size).dim()})
 		return nil
 	}
 	if x == nil {
@@ -181,18 +185,27 @@ func inferCompress(c *Ctx) error {
 		return err
 	}
 	out := x.Clone()
-	out[k] = ir.UnknownDim()
-	if v, ok := c.Ints(1); ok {
-		n := int64(0)
-		for i, b := range v {
-			if b != 0 && (!x[k].Known() || int64(i) < x[k].Size) {
-				n++
-			}
-		}
-		out[k] = ir.D(n)
-	}
+	out[k] = c.chosen(1, fromDim(x[k])).dim()
 	c.Out(0, c.Elem(0), out)
 	return nil
+}
+
+// chosen is how many of the first size elements of input i are true; all of them are looked at where size is not known.
+func (c *Ctx) chosen(i int, size num) num {
+	v, ok := c.Ints(i)
+	if !ok {
+		return unknown
+	}
+	if n, fixed := size.value(); fixed {
+		v = v[:min(int64(len(v)), n)]
+	}
+	count := int64(0)
+	for _, b := range v {
+		if b != 0 {
+			count++
+		}
+	}
+	return known(count)
 }
 
 func inferNonZero(c *Ctx) error {
@@ -272,6 +285,11 @@ func inferUnique(c *Ctx) error {
 	c.Out(0, c.Elem(0), out)
 	for i := 1; i < c.NumOut(); i++ {
 		c.Out(i, ir.Int64, unknownShape(1))
+	}
+	for i, o := range c.Node.Outputs() {
+		if p := c.run.part(o); p != nil {
+			c.Out(i, p.elem, ir.StaticShape(p.dims...))
+		}
 	}
 	return nil
 }

@@ -176,7 +176,7 @@ func (r *run) check(s *Schema, n *ir.Node) error {
 	for _, a := range n.Attrs() {
 		spec := s.Attr(a.Name)
 		if spec == nil {
-			if s.Domain == "" {
+			if s.Domain == "" && !r.legacy() {
 				return fmt.Errorf("the operator has no attribute %q", a.Name)
 			}
 			continue

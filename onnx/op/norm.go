@@ -20,6 +20,10 @@ var normTable = []Schema{
 	{Name: "LayerNormalization", Versions: []int64{17}, MinIn: 2, MaxIn: 3, MinOut: 1, MaxOut: 3, Infer: inferLayerNorm, Attrs: []AttrSpec{
 		intAttr("axis", -1), floatAttr("epsilon", 1e-05), intAttr("stash_type", 1),
 	}},
+	// Not of the standard: onnxruntime's optimizer writes it into the default domain.
+	{Name: "SimplifiedLayerNormalization", Versions: []int64{1}, MinIn: 2, MaxIn: 2, MinOut: 1, MaxOut: 2, Infer: inferSimplifiedNorm, Attrs: []AttrSpec{
+		intAttr("axis", -1), floatAttr("epsilon", 1e-5), intAttr("stash_type", 1),
+	}},
 	{Name: "RMSNormalization", Versions: []int64{23}, MinIn: 2, MaxIn: 2, MinOut: 1, MaxOut: 1, Infer: inferLayerNorm, Attrs: []AttrSpec{
 		intAttr("axis", -1), floatAttr("epsilon", 1e-05), intAttr("stash_type", 1),
 	}},
@@ -130,5 +134,14 @@ func inferLayerNorm(c *Ctx) error {
 func inferDropout(c *Ctx) error {
 	c.OutType(0, c.In(0))
 	c.Out(1, ir.Bool, c.Shape(0))
+	return nil
+}
+
+// inferSimplifiedNorm is inferLayerNorm with a result of the scale's element type.
+func inferSimplifiedNorm(c *Ctx) error {
+	if err := inferLayerNorm(c); err != nil {
+		return err
+	}
+	c.Out(0, c.Elem(1), c.Shape(0))
 	return nil
 }

@@ -42,8 +42,11 @@ func offset(i int, dims, strides []int64) int {
 	return int(o)
 }
 
-// zip combines the elements of broadcast parts.
+// zip combines the elements of broadcast parts; not of those that attribute axis aligns, as it did before opset 7.
 func (e *evalCtx) zip(elem ir.DType, first int, onInt func([]num) num, onFloat func([]float64) float64) []*part {
+	if e.node.Attr("axis") != nil {
+		return nil
+	}
 	var ps []*part
 	var shapes [][]int64
 	for i := range e.node.Inputs() {
@@ -231,6 +234,10 @@ func evalNeg(e *evalCtx) []*part {
 	return e.zip(ir.Undefined, 0, func(v []num) num { return sub(known(0), v[0]) }, func(v []float64) float64 { return -v[0] })
 }
 
+func evalRelu(e *evalCtx) []*part {
+	return e.zip(ir.Undefined, 0, func(v []num) num { return maxNum(v[0], known(0)) }, func(v []float64) float64 { return math.Max(v[0], 0) })
+}
+
 func evalAbs(e *evalCtx) []*part {
 	return e.zip(ir.Undefined, 0, func(v []num) num {
 		if n, ok := v[0].value(); ok && n < 0 && n > math.MinInt64 {
@@ -338,73 +345,3 @@ func evalWhere(e *evalCtx) []*part {
 }
 
 func evalIdentity(e *evalCtx) []*part { return one(e.in(0)) }
-
-func evalCast(e *evalCtx) []*part {
-	return castPart(e.in(0), ir.DType(e.node.Int("to", 0)))
-}
-
-func evalCastLike(e *evalCtx) []*part {
-	if v := e.node.Input(1); v != nil {
-		return castPart(e.in(0), v.DType())
-	}
-	return nil
-}
-
-func castPart(p *part, to ir.DType) []*part {
-	if p == nil {
-		return nil
-	}
-	q := newPart(to, p.dims)
-	if q == nil {
-		return nil
-	}
-	for i := 0; i < q.len(); i++ {
-		switch {
-		case q.v != nil && p.v != nil:
-			q.v[i] = castInt(p.v[i], to)
-		case q.v != nil:
-			if x := p.f[i]; !math.IsNaN(x) && math.Abs(x) < 1<<62 {
-				q.v[i] = castInt(known(int64(x)), to)
-			}
-			if to == ir.Bool && !math.IsNaN(p.f[i]) {
-				q.v[i] = truth(p.f[i] != 0)
-			}
-		case p.v != nil:
-			if n, ok := p.v[i].value(); ok {
-				q.f[i] = round(float64(n), to)
-			}
-		default:
-			q.f[i] = round(p.f[i], to)
-		}
-	}
-	return one(q)
-}
-
-func round(x float64, d ir.DType) float64 {
-	if d == ir.Float32 {
-		return float64(float32(x))
-	}
-	return x
-}
-
-// castInt keeps what fits; other values depend on the machine that converts.
-func castInt(a num, to ir.DType) num {
-	n, ok := a.value()
-	if to == ir.Bool {
-		if !ok {
-			return unknown
-		}
-		return truth(n != 0)
-	}
-	if ok && to != ir.Int64 && to != ir.Uint64 {
-		lo, hi := int64(0), int64(1)<<to.Bits()-1
-		switch to {
-		case ir.Int32, ir.Int16, ir.Int8, ir.Int4, ir.Int2:
-			lo, hi = -(int64(1) << (to.Bits() - 1)), int64(1)<<(to.Bits()-1)-1
-		}
-		if n < lo || n > hi {
-			return unknown
-		}
-	}
-	return a
-}

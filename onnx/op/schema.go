@@ -120,7 +120,8 @@ func families() [][]Schema {
 	return [][]Schema{
 		unaryTable, binaryTable, linearTable, convTable, poolTable, normTable, reduceTable, shapeTable, sliceTable, resizeTable,
 		indexTable, generateTable, quantTable, detectTable, sequenceTable, controlTable, recurrentTable, attentionTable, lossTable,
-		signalTable, microsoftTable,
+		signalTable, stringTable, trainingTable, microsoftTable,
+		microsoftAttentionTable, microsoftQuantTable, mlTable,
 	}
 }
 

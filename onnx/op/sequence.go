@@ -22,6 +22,9 @@ var sequenceTable = []Schema{
 	{Name: "ConcatFromSequence", Versions: []int64{11}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferConcatFromSequence, eval: evalConcatFromSequence, Attrs: []AttrSpec{
 		required(ir.AttrInt, "axis"), intAttr("new_axis", 0),
 	}},
+	{Name: "SequenceMap", Versions: []int64{17}, MinIn: 1, MaxIn: Many, MinOut: 1, MaxOut: Many, Infer: inferSequenceMap, Attrs: []AttrSpec{
+		required(ir.AttrGraph, "body"),
+	}},
 	{Name: "Optional", Versions: []int64{15, 28}, MinIn: 0, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferOptional, Attrs: []AttrSpec{
 		optional(ir.AttrType, "type"),
 	}},
@@ -196,6 +199,10 @@ func inferConcatFromSequence(c *Ctx) error {
 		c.Out(0, t.Elem, nil)
 		return nil
 	}
+	var list []*ir.Value
+	if listed(c.Node.Input(0), 0) != nil {
+		list = c.Node.Input(0).Producer().Inputs()
+	}
 	rank := len(t.Shape)
 	fresh := c.Node.Int("new_axis", 0) != 0
 	if fresh {
@@ -209,8 +216,53 @@ func inferConcatFromSequence(c *Ctx) error {
 	if fresh {
 		out = append(append(append(ir.Shape{}, out[:a]...), ir.UnknownDim()), t.Shape[a:]...)
 	}
-	out[a] = ir.UnknownDim()
+	out[a] = joined(list, a, fresh).dim()
 	c.Out(0, t.Elem, out)
+	return nil
+}
+
+// joined is the size along axis a of listed tensors after one another, or stacked; unknown for no list.
+func joined(list []*ir.Value, a int, stacked bool) num {
+	if len(list) == 0 {
+		return unknown
+	}
+	if stacked {
+		return known(int64(len(list)))
+	}
+	sum := known(0)
+	for _, v := range list {
+		if v == nil || a >= len(v.Shape()) {
+			return unknown
+		}
+		sum = add(sum, fromDim(v.Shape()[a]))
+	}
+	return sum
+}
+
+// inferSequenceMap runs the body with the elements of sequences, and with tensors as they are.
+func inferSequenceMap(c *Ctx) error {
+	g, err := c.body("body")
+	if err != nil {
+		return err
+	}
+	if len(g.Inputs()) != c.NumIn() || len(g.Outputs()) != c.NumOut() {
+		return fmt.Errorf("the body has %d inputs and %d outputs, the node %d and %d", len(g.Inputs()), len(g.Outputs()), c.NumIn(), c.NumOut())
+	}
+	for i, v := range g.Inputs() {
+		t := c.In(i)
+		if i == 0 || t.Kind == ir.KindSequence {
+			if t, err = c.member(i, ir.KindSequence); err != nil {
+				return err
+			}
+		}
+		setBodyInput(v, t)
+	}
+	if err := c.run.graph(c.run, g); err != nil {
+		return fmt.Errorf("body: %w", err)
+	}
+	for i, o := range g.Outputs() {
+		c.OutType(i, sequenceOf(o.Type))
+	}
 	return nil
 }
 

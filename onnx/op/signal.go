@@ -6,7 +6,7 @@ import (
 	"mqatc/onnx/ir"
 )
 
-// signalTable lists signal processing.
+// signalTable lists signal processing and the decoding of images.
 var signalTable = []Schema{
 	{Name: "DFT", Versions: []int64{17, 20}, MinIn: 1, MaxIn: 3, MinOut: 1, MaxOut: 1, Infer: inferDFT, Attrs: []AttrSpec{
 		intAttr("axis", 1), intAttr("inverse", 0), intAttr("onesided", 0),
@@ -24,6 +24,18 @@ var signalTable = []Schema{
 	{Name: "HannWindow", Versions: []int64{17}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferWindow, Attrs: []AttrSpec{
 		intAttr("output_datatype", 1), intAttr("periodic", 1),
 	}},
+	{Name: "ImageDecoder", Versions: []int64{20}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferImageDecoder, Attrs: []AttrSpec{
+		strAttr("pixel_format", "RGB"),
+	}},
+}
+
+// inferImageDecoder gives [H, W, C], all of it empty where the image cannot be decoded.
+func inferImageDecoder(c *Ctx) error {
+	if err := c.needRank(0, 1, 1); err != nil {
+		return err
+	}
+	c.Out(0, ir.Uint8, unknownShape(3))
+	return nil
 }
 
 // inferDFT gives [..., bins, ..., 2]; one-sided transforms keep half the bins and one, and their

@@ -236,6 +236,10 @@ func TestIndexing(t *testing.T) {
 		{"ScatterND", []any{"float[5,3,4]", "int64[7,2]", "float[7,4]"}, nil, []string{"float[5,3,4]"}},
 		{"ScatterND", []any{"float[5,3,4]", "int64[7,2]", "float[7,3]"}, nil, []string{"error updates"}},
 		{"ScatterElements", []any{"float[5,3]", "int64[2,3]", "float[2,3]"}, nil, []string{"float[5,3]"}},
+		{"Compress", []any{"float[5,3]", []int64{1, 0, 1}}, attrs(aInt("axis", 0)), []string{"float[2,3]"}},
+		{"Compress", []any{"float[1,2]", []int64{1, 0, 1}}, nil, []string{"float[1]"}},
+		{"Compress", []any{"float[N]", []int64{1, 0, 1}}, nil, []string{"float[2]"}},
+		{"Compress", []any{"float[5,3]", "bool[15]"}, nil, []string{"float[?]"}},
 		{"NonZero", []any{"float[5,3]"}, nil, []string{"int64[2,?]"}},
 		{"NonZero", []any{[]int64{0, 3, 4}}, nil, []string{"int64[1,2]"}},
 		{"OneHot", []any{"int64[5]", 7, "float[2]"}, nil, []string{"float[5,7]"}},
@@ -266,6 +270,155 @@ func TestQuantization(t *testing.T) {
 		{"DequantizeLinear", []any{"int4[2,64]", "float[2,3]"}, attrs(aInt("axis", 1), aInt("block_size", 32)), []string{"error blocks of 32"}},
 		{"DequantizeLinear", []any{"uint8[2,3]", "float", "int8"}, nil, []string{"error int8"}},
 		{"DynamicQuantizeLinear", []any{"float[2,3]"}, nil, []string{"uint8[2,3]", "float", "uint8"}},
+	})
+}
+
+func TestStrings(t *testing.T) {
+	size := []ir.Attr{aInt("min_gram_length", 2), aInt("max_gram_length", 2), aInt("max_skip_count", 0), aStr("mode", "TF"), aInts("ngram_counts", 0, 4)}
+	grams := append(size, aInts("ngram_indexes", 0, 6, 2))
+	stop := ir.Attr{Name: "stopwords", Kind: ir.AttrStrings, Strings: [][]byte{[]byte("monday")}}
+	runCases(t, []nodeCase{
+		{"StringConcat", []any{"string[2,1]", "string[3]"}, nil, []string{"string[2,3]"}},
+		{"StringSplit", []any{"string[2,N]"}, nil, []string{"string[2,N,?]", "int64[2,N]"}},
+		{"RegexFullMatch", []any{"string[2,3]"}, attrs(aStr("pattern", "a.*")), []string{"bool[2,3]"}},
+		{"StringNormalizer", []any{"string[4]"}, nil, []string{"string[4]"}},
+		{"StringNormalizer", []any{"string[N]"}, nil, []string{"string[?]"}},
+		{"StringNormalizer", []any{"string[?,4]"}, attrs(stop), []string{"string[1,?]"}},
+		{"StringNormalizer", []any{"string[2,4]"}, nil, []string{"error [1, C]"}},
+		{"TfIdfVectorizer", []any{"int32[12]"}, grams, []string{"float[7]"}},
+		{"TfIdfVectorizer", []any{"string[N,12]"}, grams, []string{"float[N,7]"}},
+		{"TfIdfVectorizer", []any{"string[1,1,12]"}, grams, []string{"error rank 1 or 2"}},
+		{"TfIdfVectorizer", []any{"string[12]"}, append(size, aInts("ngram_indexes", -1)), []string{"error out of range"}},
+		{"TfIdfVectorizer", []any{"string[12]"}, append(size, aInts("ngram_indexes")), []string{"error is empty"}},
+		{"ImageDecoder", []any{"uint8[N]"}, nil, []string{"uint8[?,?,?]"}},
+		{"ImageDecoder", []any{"uint8[2,N]"}, nil, []string{"error rank 1"}},
+	})
+}
+
+func TestModelsOfSequences(t *testing.T) {
+	heads := attrs(aInt("q_num_heads", 4), aInt("kv_num_heads", 2))
+	runCases(t, []nodeCase{
+		{"Attention", []any{"float[2,3,4,8]", "float[2,3,6,8]", "float[2,3,6,5]"}, nil, []string{"float[2,3,4,5]", "float[2,3,6,8]", "float[2,3,6,5]", "float[2,3,4,6]"}},
+		{"Attention", []any{"float[2,T,32]", "float[2,6,16]", "float[2,6,10]", nil, "float[2,2,P,8]", "float[2,2,P,5]"}, heads,
+			[]string{"float[2,T,20]", "float[2,2,P + 6,8]", "float[2,2,P + 6,5]", "float[2,4,T,P + 6]"}},
+		{"LinearAttention", []any{"float16[N,T,32]", "float16[N,T,16]", "float16[N,T,10]", "float[N,2,8,5]"}, heads, []string{"float16[N,T,20]", "float[N,2,8,5]"}},
+		{"LinearAttention", []any{"float[N,T,32]", "float[N,T,16]", "float[N,T,11]"}, heads, []string{"error input 2 does not divide", ""}},
+		{"LinearAttention", []any{"float[N,T,32]", "float[N,T,16]", "float[N,T,10]"}, attrs(aInt("q_num_heads", 0), aInt("kv_num_heads", 2)), []string{"error not positive", ""}},
+		{"CausalConvWithState", []any{"float[2,?,L]", "float[6,1,4]", "float[6]"}, nil, []string{"float[2,6,L]", "float[2,6,3]"}},
+		{"CausalConvWithState", []any{"float[2,5,L]", "float[6,1,4]"}, nil, []string{"error channels", ""}},
+		{"CausalConvWithState", []any{"float[2,5]", "float[5,1,4]"}, nil, []string{"error rank 3", ""}},
+		{"ai.onnx.preview:FlexAttention", []any{"float[N,4,T,8]", "float[N,2,S,8]", "float[N,2,S,5]"}, nil, []string{"float[N,4,T,5]"}},
+		{"ai.onnx.preview:FlexAttention", []any{"float[N,T,8]", "float[N,2,S,8]", "float[N,2,S,5]"}, nil, []string{"error rank 4"}},
+		{"TensorScatter", []any{"float[2,8,64,16]", "float[2,8,T,16]", "int64[2]"}, nil, []string{"float[2,8,64,16]"}},
+		{"TensorScatter", []any{"float[2,64,16]", "float[2,65,16]"}, nil, []string{"error does not fit"}},
+	})
+}
+
+func TestOptimizers(t *testing.T) {
+	domain := "ai.onnx.preview.training:"
+	momentum := attrs(aFloat("alpha", 0.9), aFloat("beta", 1), aStr("mode", "standard"), aFloat("norm_coefficient", 0))
+	names := func(name string, v ...string) ir.Attr {
+		a := ir.Attr{Name: name, Kind: ir.AttrStrings}
+		for _, s := range v {
+			a.Strings = append(a.Strings, []byte(s))
+		}
+		return a
+	}
+	xy := attrs(names("xs", "a", "b"), names("zs", "c"), aStr("y", "d"))
+	runCases(t, []nodeCase{
+		{domain + "Adam", []any{"float", "int64", "float[2]", "float[3]", "float[2]", "float[3]", "float[2]", "float[3]", "float[2]", "float[3]"}, nil,
+			[]string{"float[2]", "float[3]", "float[2]", "float[3]", "float[2]", "float[3]"}},
+		{domain + "Adagrad", []any{"float", "int64", "float[2]", "float[2]", "float[2]"}, nil, []string{"float[2]", "float[2]"}},
+		{domain + "Momentum", []any{"float", "int64", "float[2]", "float[2]", "double[2]"}, momentum, []string{"float[2]", "double[2]"}},
+		{domain + "Momentum", []any{"float", "int64", "float[2]", "float[2]", "float[2]"}, nil, []string{"error is missing", ""}},
+		{domain + "Adam", []any{"float", "int64", "float[2]", "float[2]", "float[2]"}, nil, []string{"error lists of 4", "", ""}},
+		{domain + "Gradient", []any{"float[2]", "float[3]", "float[4]"}, xy, []string{"float[2]", "float[3]"}},
+		{domain + "Gradient", []any{"float[2]", "float[3]", "float[4]"}, xy, []string{"error 2 names in xs", "", ""}},
+	})
+}
+
+func TestFusedTransformers(t *testing.T) {
+	ms := "com.microsoft:"
+	heads, kv := aInt("num_heads", 4), aInt("kv_num_heads", 2)
+	share := aInt("past_present_share_buffer", 1)
+	runCases(t, []nodeCase{
+		{"SimplifiedLayerNormalization", []any{"float[2,T,8]", "float16[8]"}, nil, []string{"float16[2,T,8]", "float[2,T,1]"}},
+		{"SimplifiedLayerNormalization", []any{"float[2,T,8]", "float[9]"}, nil, []string{"error do not broadcast"}},
+		{ms + "SkipLayerNormalization", []any{"float[N,T,8]", "float[T,8]", "float[8]"}, nil, []string{"float[N,T,8]", "?", "?", "float[N,T,8]"}},
+		{ms + "SkipSimplifiedLayerNormalization", []any{"float[T,8]", "float[T,8]", "float[8]"}, nil, []string{"float[T,8]"}},
+		{ms + "BiasGelu", []any{"float[N,T,8]", "float[8]"}, nil, []string{"float[N,T,8]"}},
+		{ms + "BiasGelu", []any{"float[N,T,8]", "float[9]"}, nil, []string{"error do not broadcast"}},
+		{ms + "FastGelu", []any{"float[N,T,8]"}, nil, []string{"float[N,T,8]"}},
+		{ms + "MatMulNBits", []any{"float[N,T,64]", "uint8[24,2,16]", "float[48]"}, attrs(aInt("K", 64), aInt("N", 24), aInt("block_size", 32)), []string{"float[N,T,24]"}},
+		{ms + "MatMulNBits", []any{"float[N,T,63]", "uint8[24,2,16]", "float[48]"}, attrs(aInt("K", 64), aInt("N", 24), aInt("block_size", 32)), []string{"error inner"}},
+		{ms + "Attention", []any{"float[N,T,10]", "float[10,48]"}, attrs(heads), []string{"float[N,T,16]", "float[2,N,4,T,4]"}},
+		{ms + "Attention", []any{"float[N,T,10]", "float[10,64]", nil, nil, "float[2,N,4,P,4]"}, attrs(heads, aInts("qkv_hidden_sizes", 16, 16, 32)), []string{"float[N,T,32]", "float[2,N,4,(P + T),4]"}},
+		{ms + "Attention", []any{"float[N,T,10]", "float[10,48]", nil, nil, "float[2,N,4,64,4]"}, attrs(heads, share), []string{"float[N,T,16]", "float[2,N,4,64,4]"}},
+		{ms + "Attention", []any{"float[N,T,10]", "float[10,48]"}, attrs(aInt("num_heads", 0)), []string{"error num_heads 0"}},
+		{ms + "QAttention", []any{"uint8[N,T,10]", "int8[10,48]", "float[48]", "float", "float"}, attrs(heads), []string{"float[N,T,16]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,T,16]", "float[N,S,16]", "float[N,S,32]"}, attrs(heads), []string{"float[N,T,32]", "float[N,4,S,4]", "float[N,4,S,8]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,T,4,3,5]"}, attrs(heads), []string{"float[N,T,20]", "float[N,4,T,5]", "float[N,4,T,5]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,T,16]", "float[N,S,4,2,4]"}, attrs(heads), []string{"float[N,T,16]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,T,16]", "float[N,4,S,4]", "float[N,4,S,8]"}, attrs(heads), []string{"float[N,T,32]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,T,16]", "float[N,1,16]", "float[N,1,16]", nil, nil, nil, "float[N,4,6,4]", "float[N,4,6,4]"}, attrs(heads), []string{"float[N,T,16]", "float[N,4,7,4]", "float[N,4,7,4]"}},
+		{ms + "MultiHeadAttention", []any{"float[N,16]"}, attrs(heads), []string{"error rank 3 or 5"}},
+		{ms + "GroupQueryAttention", []any{"float[N,T,32]", "float[N,T,16]", "float[N,T,16]", nil, nil, "int32[N]", "int32"}, attrs(heads, kv), []string{"float[N,T,32]", "float[N,2,?,8]", "float[N,2,?,8]"}},
+		{ms + "GroupQueryAttention", []any{"float[N,T,64]", nil, nil, "int8[N,2,9,4]", "int8[N,2,9,4]", "int32[N]", "int32"}, attrs(heads, kv, aInt("kv_cache_bit_width", 4)), []string{"float[N,T,32]", "int8[N,2,?,?]", "int8[N,2,?,?]"}},
+	})
+}
+
+func TestFusedQuantization(t *testing.T) {
+	ms := "com.microsoft:"
+	k2, s2 := aInts("kernel_shape", 2, 2), aInts("strides", 2, 2)
+	last := aInt("channels_last", 1)
+	runCases(t, []nodeCase{
+		{ms + "DynamicQuantizeMatMul", []any{"float[N,T,8]", "int8[8,5]", "float[5]"}, nil, []string{"float[N,T,5]"}},
+		{ms + "MatMulIntegerToFloat", []any{"uint8[N,T,8]", "int8[8,5]", "float16", "float16[5]"}, nil, []string{"float16[N,T,5]"}},
+		{ms + "MatMulIntegerToFloat", []any{"uint8[N,T,7]", "int8[8,5]", "float", "float[5]"}, nil, []string{"error inner"}},
+		{ms + "QLinearAveragePool", []any{"uint8[1,8,6,10]", "float", nil, "float"}, attrs(k2, s2), []string{"uint8[1,8,3,5]"}},
+		{ms + "QLinearAveragePool", []any{"uint8[1,6,10,8]", "float", "uint8", "float", "uint8"}, attrs(k2, s2, last), []string{"uint8[1,3,5,8]"}},
+		{ms + "NhwcMaxPool", []any{"uint8[1,6,10,8]"}, attrs(k2, s2), []string{"uint8[1,3,5,8]"}},
+		{ms + "NhwcMaxPool", []any{"uint8[1,6]"}, attrs(k2, s2), []string{"error rank 3"}},
+		{ms + "QLinearGlobalAveragePool", []any{"uint8[N,8,6,10]", "float", "uint8", "float", "uint8"}, nil, []string{"uint8[N,8,1,1]"}},
+		{ms + "QLinearGlobalAveragePool", []any{"uint8[N,6,10,8]", "float", "uint8", "float", "uint8"}, attrs(last), []string{"uint8[N,1,1,8]"}},
+		{ms + "QLinearReduceMean", []any{"uint8[2,3,4]", "float", nil, "float"}, attrs(aInts("axes", -1), aInt("keepdims", 0)), []string{"uint8[2,3]"}},
+		{ms + "QLinearReduceMean", []any{"uint8[2,3,4]", "float", "uint8", "float", "uint8"}, attrs(aInts("axes", 1), aInt("keepdims", 1)), []string{"uint8[2,1,4]"}},
+		{ms + "QLinearWhere", []any{"bool[4,1]", "uint8[3]", "float", "uint8", "uint8", "float", "uint8", "float", "uint8"}, nil, []string{"uint8[4,3]"}},
+	})
+}
+
+func TestClassicalMachineLearning(t *testing.T) {
+	ml := "ai.onnx.ml:"
+	words := func(name string, v ...string) ir.Attr {
+		a := ir.Attr{Name: name, Kind: ir.AttrStrings}
+		for _, s := range v {
+			a.Strings = append(a.Strings, []byte(s))
+		}
+		return a
+	}
+	runCases(t, []nodeCase{
+		{ml + "ArrayFeatureExtractor", []any{"float[N,4]", "int64[3]"}, nil, []string{"float[N,3]"}},
+		{ml + "ArrayFeatureExtractor", []any{"float[4]", "int64[2]"}, nil, []string{"float[1,2]"}},
+		{ml + "ArrayFeatureExtractor", []any{"float", "int64[2]"}, nil, []string{"error scalar"}},
+		{ml + "Binarizer", []any{"int64[N,4]"}, nil, []string{"int64[N,4]"}},
+		{ml + "CategoryMapper", []any{"string[N]"}, nil, []string{"int64[N]"}},
+		{ml + "FeatureVectorizer", []any{"float[N,4]", "float[N,2]"}, attrs(aInts("inputdimensions", 4, 2)), []string{"float[N,6]"}},
+		{ml + "FeatureVectorizer", []any{"float[N,4]"}, attrs(aInts("inputdimensions", -4)), []string{"error negative"}},
+		{ml + "LabelEncoder", []any{"string[N]"}, attrs(words("values_strings", "a")), []string{"string[N]"}},
+		{ml + "LabelEncoder", []any{"string[N]"}, attrs(aInts("values_int64s", 1)), []string{"int64[N]"}},
+		{ml + "LabelEncoder", []any{"string[N]"}, attrs(ir.ATensor("values_tensor", ir.ScalarFloat32(1))), []string{"float[N]"}},
+		{ml + "LinearClassifier", []any{"float[N,4]"}, attrs(words("classlabels_strings", "a", "b")), []string{"string[N]", "float[N,?]"}},
+		{ml + "TreeEnsembleClassifier", []any{"float[4]"}, attrs(aInts("classlabels_int64s", 0, 1)), []string{"int64[1]", "float[1,?]"}},
+		{ml + "LinearRegressor", []any{"double[N,4]"}, nil, []string{"float[N,1]"}},
+		{ml + "LinearRegressor", []any{"double[N,4]"}, attrs(aInt("targets", 3)), []string{"float[N,3]"}},
+		{ml + "SVMRegressor", []any{"float[N,4]"}, nil, []string{"float[N,?]"}},
+		{ml + "TreeEnsemble", []any{"double[N,4]"}, attrs(aInt("n_targets", 2)), []string{"double[N,2]"}},
+		{ml + "TreeEnsemble", []any{"double[N,4]"}, attrs(aInt("n_targets", 0)), []string{"error not positive"}},
+		{ml + "OneHotEncoder", []any{"int64[N,4]"}, attrs(aInts("cats_int64s", 1, 2, 3)), []string{"float[N,4,3]"}},
+		{ml + "Scaler", []any{"int32[N,4]"}, nil, []string{"float[N,4]"}},
+		{ml + "ZipMap", []any{"float[N,2]"}, attrs(words("classlabels_strings", "a", "b")), []string{"seq(map(string,float[...]))"}},
+		{ml + "DictVectorizer", []any{"float[2]"}, attrs(aInts("int64_vocabulary", 1)), []string{"error must be a map"}},
+		{ml + "CastMap", []any{"float"}, attrs(aStr("cast_to", "TO_MARS")), []string{"error TO_MARS"}},
 	})
 }
 

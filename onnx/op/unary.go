@@ -32,7 +32,7 @@ var unaryTable = []Schema{
 	{Name: "Tanh", Versions: []int64{1, 6, 13}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSame},
 	{Name: "Erf", Versions: []int64{9, 13}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSame},
 	{Name: "Sign", Versions: []int64{9, 13}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSame},
-	{Name: "Relu", Versions: []int64{1, 6, 13, 14}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSame},
+	{Name: "Relu", Versions: []int64{1, 6, 13, 14}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSame, eval: evalRelu},
 	{Name: "Sigmoid", Versions: []int64{1, 6, 13}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSame},
 	{Name: "Celu", Versions: []int64{12, 28}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSame, Attrs: []AttrSpec{floatAttr("alpha", 1.0)}},
 	{Name: "Elu", Versions: []int64{1, 6, 22}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: 1, Infer: inferSame, Attrs: []AttrSpec{floatAttr("alpha", 1.0)}},

@@ -18,7 +18,7 @@
 //
 // Strings inside "#@" lines are quoted as Go strings. Strings elsewhere follow ONNX text: a backslash stands for the character after
 // it, everything else for itself. Names that are no identifiers, or are names of types, are quoted. Floats are the shortest decimals
-// that read back to the same bits; 16-bit and 8-bit floats are written as the integer of their bits, as ONNX text does.
+// that read back to the same bits; floats of 16 bits and less are written as the integer of their bits, as ONNX text does.
 //
 // Large tensors are references into a weights file: name = ["location": "weights.bin", "offset": "64", "length": "4096"].
 package text

@@ -2,6 +2,7 @@ package text
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"strconv"
 
@@ -155,6 +156,8 @@ func (p *parser) literals(d ir.DType, dims []int64, size int64, n *tensorNotes) 
 			raw = []byte{}
 		}
 		t, err = ir.NewTensor(d, dims, raw)
+	case coded(d):
+		t, err = packCodes(d, ints, dims)
 	default:
 		if t, err = ir.PackInts(c, ints, dims...); err == nil && c != d {
 			t, err = ir.NewTensor(d, dims, t.Raw())
@@ -162,4 +165,15 @@ func (p *parser) literals(d ir.DType, dims []int64, size int64, n *tensorNotes) 
 	}
 	p.check(at, err)
 	return t
+}
+
+func packCodes(d ir.DType, v []int64, dims []int64) (*ir.Tensor, error) {
+	codes := make([]uint8, len(v))
+	for i, x := range v {
+		if x < 0 || x >= 1<<d.Bits() {
+			return nil, fmt.Errorf("element %d = %d does not fit %v", i, x, d)
+		}
+		codes[i] = uint8(x)
+	}
+	return ir.PackCodes(d, codes, dims...)
 }

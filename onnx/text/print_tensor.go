@@ -65,7 +65,7 @@ func oddBytes(t *ir.Tensor) bool {
 				return true
 			}
 		}
-	case ir.Int4, ir.Uint4, ir.Int2, ir.Uint2, ir.Float4E2M1:
+	case ir.Int4, ir.Uint4, ir.Int2, ir.Uint2, ir.Float4E2M1, ir.Float6E2M3, ir.Float6E3M2:
 		if n := t.Len() * int64(t.DType().Bits()) % 8; n != 0 && len(raw) > 0 {
 			return raw[len(raw)-1]>>uint(n) != 0
 		}
@@ -151,13 +151,22 @@ func carrier(d ir.DType) ir.DType {
 		return ir.Uint16
 	case ir.Bool, ir.Float8E4M3FN, ir.Float8E4M3FNUZ, ir.Float8E5M2, ir.Float8E5M2FNUZ, ir.Float8E8M0:
 		return ir.Uint8
-	case ir.Float4E2M1:
-		return ir.Uint4
 	}
 	return d
 }
 
+// coded reports whether elements of d, floats of less than a byte, are written as their bits.
+func coded(d ir.DType) bool { return d == ir.Float4E2M1 || d == ir.Float6E2M3 || d == ir.Float6E3M2 }
+
 func elements(t *ir.Tensor) ([]int64, error) {
+	if coded(t.DType()) {
+		codes, err := t.Codes()
+		out := make([]int64, len(codes))
+		for i, c := range codes {
+			out[i] = int64(c)
+		}
+		return out, err
+	}
 	c := carrier(t.DType())
 	if c == t.DType() {
 		return t.Ints()

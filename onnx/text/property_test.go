@@ -62,7 +62,7 @@ func meta(r *rapid.T) ir.Meta {
 }
 
 func randomTensor(r *rapid.T) *ir.Tensor {
-	d := ir.DType(rapid.IntRange(1, 26).Draw(r, "dtype"))
+	d := ir.DType(rapid.IntRange(1, 28).Draw(r, "dtype"))
 	dims := rapid.SliceOfN(rapid.Int64Range(0, 3), 0, 3).Draw(r, "dims")
 	n, err := ir.NumElements(dims)
 	if err != nil {
@@ -98,7 +98,7 @@ func randomType(r *rapid.T, depth int) ir.Type {
 	}
 	switch kind {
 	case ir.KindTensor, ir.KindSparse:
-		t.Elem = ir.DType(rapid.IntRange(0, 30).Draw(r, "elem"))
+		t.Elem = ir.DType(rapid.IntRange(0, 32).Draw(r, "elem"))
 		if rapid.Bool().Draw(r, "ranked") {
 			t.Shape = ir.Shape{}
 			for range rapid.IntRange(0, 3).Draw(r, "rank") {
