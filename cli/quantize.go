@@ -45,7 +45,7 @@ func methodFlags() []cli.Flag {
 		&cli.IntFlag{Name: "batch", Value: 8, Usage: "images in a step"},
 		&cli.Float64Flag{Name: "lr", Usage: "learning rate, taken as it is; 0 tries the optimizer's default before each training and lowers it where that makes things worse"},
 		&cli.StringFlag{Name: "optimizer", Value: "adam", Usage: "adam (rates relative to the size of each tensor), adamw, sgd or nesterov"},
-		&cli.IntFlag{Name: "probes", Value: 32, Usage: "Hessian probes at most"},
+		&cli.IntFlag{Name: "probes", Usage: "Hessian probes at most; 0 takes 32, fewer for large networks"},
 		&cli.StringFlag{Name: "sensitivity", Usage: "FILE that sensitivity -o wrote, or weights, which takes every layer as equally sensitive; by default the Hessian is measured", TakesFile: true},
 		lossFlag,
 		&cli.StringFlag{Name: "metric", Usage: "what decides on held-out data: cosine, relative-error or loss; for poses ad_0.1d, add_0.1d, add_0.5d, adi_0.1d or adi_0.5d. By default the first"},

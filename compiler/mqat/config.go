@@ -27,7 +27,7 @@ type Config struct {
 	LR          float64 // taken as it is where given; the default is tried before a training and lowered if it makes things worse [0.002 for adam: how far a tensor moves in a step relative to its size, for weights of 4 bits; 0.01 for sgd]
 	Optimizer   string  // row of passes/step [adam]
 	ClipNorm    float64 // [5]
-	Probes      int     // Hessian probes at most [32]
+	Probes      int     // Hessian probes at most [32, fewer for networks of more than 0.6e9 multiply-accumulates, at least 8]
 	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
 	Granularity string  // what gets a width of its own, module, layer, or auto for the better of the two before training [auto]
 	Placement   string  // measured leaves activations float whose quantization costs most, all quantizes all that the target can [measured]
@@ -58,6 +58,19 @@ func usualEpochs(macs, images int64, stages int) float64 {
 		return math.Floor(e)
 	}
 	return e
+}
+
+// Hessian probes by default, and how many multiply-accumulates of one image they may add up to.
+const (
+	leastProbes = 8
+	mostProbes  = 32
+	probeWork   = 2e10
+)
+
+// usualProbes is the default number of Hessian probes for a network of so many multiply-accumulates an image. What they rank is measured
+// afterwards.
+func usualProbes(macs int64) int {
+	return max(leastProbes, int(min(mostProbes, probeWork/float64(max(macs, 1)))))
 }
 
 // Methods that Config knows.
@@ -123,10 +136,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.ClipNorm == 0 {
 		c.ClipNorm = 5
 	}
-	if c.Probes == 0 {
-		c.Probes = 32
-	}
-	if !(c.Epochs >= 0 && c.Epochs <= math.MaxInt32) || c.Batch < 1 || !(c.LR >= 0 && c.LR <= math.MaxFloat32) || c.Steps < 0 || c.Probes < 1 {
+	if !(c.Epochs >= 0 && c.Epochs <= math.MaxInt32) || c.Batch < 1 || !(c.LR >= 0 && c.LR <= math.MaxFloat32) || c.Steps < 0 || c.Probes < 0 {
 		return c, fmt.Errorf("epochs %g, batch %d, learning rate %g, steps %d, probes %d: none may be negative or infinite", c.Epochs, c.Batch, c.LR, c.Steps, c.Probes)
 	}
 	return c, c.checkGranularity()

@@ -19,3 +19,11 @@ func TestUsualEpochs(t *testing.T) {
 		}
 	}
 }
+
+func TestUsualProbes(t *testing.T) {
+	for macs, want := range map[int64]int{0: 32, 578e6: 32, 1295e6: 15, 1e12: 8} {
+		if got := usualProbes(macs); got != want {
+			t.Errorf("%d multiply-accumulates: %d probes, want %d", macs, got, want)
+		}
+	}
+}

@@ -99,6 +99,9 @@ func newBench(ctx context.Context, net Network, prob problem.Problem, dir *rundi
 		}
 	}
 	b.findParams()
+	if b.cfg.Probes == 0 {
+		b.cfg.Probes = usualProbes(macs)
+	}
 	if b.cfg.Epochs == 0 {
 		stages := len(b.modules)
 		if b.cfg.Probe {

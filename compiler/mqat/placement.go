@@ -404,11 +404,9 @@ func (b *Bench) outputs(m *ir.Model, feeds []train.Feeds) ([]map[string]*ir.Tens
 
 // disagreement is 1 - cosine, mean over the float outputs and over the runs.
 func disagreement(got, want []map[string]*ir.Tensor) (float64, error) {
-	sum, n := 0.0, 0
+	columns := map[string][]distill.Sums{}
 	for i := range want {
-		// In order, since the bits of a sum of floats depend on it.
-		for _, name := range slices.Sorted(maps.Keys(want[i])) {
-			t := want[i][name]
+		for name, t := range want[i] {
 			if t.DType() != ir.Float32 || got[i][name] == nil {
 				continue
 			}
@@ -420,13 +418,18 @@ func disagreement(got, want []map[string]*ir.Tensor) (float64, error) {
 			if err != nil {
 				return 0, err
 			}
-			cosine, _, err := distill.Compare(a, w)
+			s, err := distill.SumsOf(a, w)
 			if err != nil {
 				return 0, err
 			}
-			sum += 1 - cosine
-			n++
+			columns[name] = append(columns[name], s)
 		}
 	}
-	return sum / float64(max(n, 1)), nil
+	sum := 0.0
+	// In order, since the bits of a sum of floats depend on it.
+	for _, name := range slices.Sorted(maps.Keys(columns)) {
+		cosine, _ := distill.Agree(columns[name])
+		sum += 1 - cosine
+	}
+	return sum / float64(max(len(columns), 1)), nil
 }

@@ -160,10 +160,11 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 	return res.Values, TrainInfo{Steps: res.Steps, LossFrom: res.LossFrom, LossTo: res.LossTo}, res.Curve, nil
 }
 
-// rateTrials is how many rates are tried, each a quarter of the one before; a training of fewer steps than leastTried, such as a
-// probe, would take less time than its trials.
+// rateTrials is how many rates there are to take, each an eighth of the one before; a training of fewer steps than leastTried, such
+// as a probe, would take less time than its trials.
 const (
-	rateTrials = 6
+	rateTrials = 4
+	rateFactor = 8
 	leastTried = 24
 )
 
@@ -171,7 +172,7 @@ const (
 func (b *Bench) tryRate(o fit.Options, lr float64) (float64, error) {
 	rates := make([]float64, rateTrials)
 	for k := range rates {
-		rates[k] = lr / math.Pow(4, float64(k))
+		rates[k] = lr / math.Pow(rateFactor, float64(k))
 	}
 	rate, err := fit.Rate(b.ctx, o, rates)
 	if err == nil && rate < lr {

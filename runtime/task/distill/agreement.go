@@ -3,9 +3,9 @@ package distill
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -14,11 +14,9 @@ import (
 	"mqatc/runtime/task/score"
 )
 
-// OutputAgreement compares one output with the float network's, over images.
+// OutputAgreement compares one output with the float network's, over images: see Agree.
 type OutputAgreement struct {
-	Output string `json:"output"`
-	// Cosine is the mean over images of <y,t>/(|y||t|), 1 where both are zero; RelativeError that of |y-t|/|t|. A single number has
-	// no angle: 1 - |y-t|/max(|y|,|t|,0.05) stands for its cosine.
+	Output        string  `json:"output"`
 	Cosine        float64 `json:"cosine"`
 	RelativeError float64 `json:"relative_error"`
 }
@@ -33,36 +31,68 @@ type Agreement struct {
 	Outputs       []OutputAgreement `json:"outputs"`
 }
 
-// singleFloor is what a single number counts as at least: below it, it says that something is not there.
-const singleFloor = 0.05
+const (
+	// singleFloor is what a single number counts as at least: below it, it says that something is not there.
+	singleFloor = 0.05
+	// nothingPart is the part of an output's largest mean square over images below which it says nothing of an image: a map of text
+	// where there is none holds 1e-9 instead of 0.2, and whatever the float format makes of that.
+	nothingPart = 1e-6
+)
 
-// Compare is the cosine and the relative error of one output of one image.
-func Compare(y, t []float32) (cosine, relative float64, err error) {
+// Sums are those over the elements y of one output of one image and the elements t of the float network's.
+type Sums struct {
+	YY, TT, YT float64
+	DD         float64 // of (y-t)^2
+	Elements   int
+}
+
+// SumsOf is an error where the lengths differ or an element is not finite.
+func SumsOf(y, t []float32) (Sums, error) {
 	if len(y) != len(t) {
-		return 0, 0, fmt.Errorf("distill: %d elements compared with %d", len(y), len(t))
+		return Sums{}, fmt.Errorf("distill: %d elements compared with %d", len(y), len(t))
 	}
-	var yy, tt, yt, dd float64
+	s := Sums{Elements: len(y)}
 	for i := range y {
 		a, b := float64(y[i]), float64(t[i])
-		yy += a * a
-		tt += b * b
-		yt += a * b
-		dd += (a - b) * (a - b)
+		s.YY += a * a
+		s.TT += b * b
+		s.YT += a * b
+		s.DD += (a - b) * (a - b)
 	}
-	if math.IsNaN(yy+tt) || math.IsInf(yy+tt, 0) {
-		return 0, 0, fmt.Errorf("distill: the outputs are not finite")
+	if math.IsNaN(s.YY+s.TT) || math.IsInf(s.YY+s.TT, 0) {
+		return s, fmt.Errorf("distill: the outputs are not finite")
 	}
+	return s, nil
+}
+
+// Agree compares one output over images: the means of the cosine <y,t>/(|y||t|) and of the relative error |y-t|/|t|. They are 1 and 0
+// where both are next to nothing, by mean square a millionth of the largest t. A single number has no angle:
+// 1 - |y-t|/max(|y|,|t|,0.05) stands for its cosine.
+func Agree(images []Sums) (cosine, relative float64) {
+	nothing := 0.0
+	for _, s := range images {
+		nothing = max(nothing, nothingPart*s.TT/float64(max(s.Elements, 1)))
+	}
+	for _, s := range images {
+		c, r := s.compare(nothing * float64(s.Elements))
+		cosine += c / float64(len(images))
+		relative += r / float64(len(images))
+	}
+	return cosine, relative
+}
+
+func (s Sums) compare(nothing float64) (cosine, relative float64) {
 	switch {
-	case len(y) == 1 && tt > 0:
-		return single(yy, tt, dd), math.Sqrt(dd / tt), nil
-	case len(y) == 1 && dd > 0:
-		return single(yy, tt, dd), 1, nil
-	case yy == 0 && tt == 0:
-		return 1, 0, nil
-	case yy == 0 || tt == 0:
-		return 0, 1, nil
+	case s.Elements == 1 && s.TT > 0:
+		return single(s.YY, s.TT, s.DD), math.Sqrt(s.DD / s.TT)
+	case s.Elements == 1 && s.DD > 0:
+		return single(s.YY, s.TT, s.DD), 1
+	case s.YY <= nothing && s.TT <= nothing:
+		return 1, 0
+	case s.YY == 0 || s.TT == 0:
+		return 0, 1
 	}
-	return yt / math.Sqrt(yy*tt), math.Sqrt(dd / tt), nil
+	return s.YT / math.Sqrt(s.YY*s.TT), math.Sqrt(s.DD / s.TT)
 }
 
 // Each looks at image i: what the networks were fed and their outputs. It is called from several goroutines.
@@ -79,7 +109,7 @@ func Measure(ctx context.Context, n int, feed func(i int) (map[string]*ir.Tensor
 	if n == 0 {
 		return nil, fmt.Errorf("distill: no images")
 	}
-	rows := make([][]OutputAgreement, n)
+	rows := make([]map[string]Sums, n)
 	group, ctx := errgroup.WithContext(ctx)
 	var next, done atomic.Int64
 	for range max(1, min(workers, n)) {
@@ -102,21 +132,24 @@ func Measure(ctx context.Context, n int, feed func(i int) (map[string]*ir.Tensor
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	a := &Agreement{Images: n, Outputs: slices.Clone(rows[0])}
-	for k := range a.Outputs {
-		o := &a.Outputs[k]
-		o.Cosine, o.RelativeError = 0, 0
+	a := &Agreement{Images: n}
+	for _, name := range slices.Sorted(maps.Keys(rows[0])) {
+		o := OutputAgreement{Output: name}
+		var column []Sums
 		for _, r := range rows {
-			o.Cosine += r[k].Cosine / float64(n)
-			o.RelativeError += r[k].RelativeError / float64(n)
+			column = append(column, r[name])
 		}
+		o.Cosine, o.RelativeError = Agree(column)
+		a.Outputs = append(a.Outputs, o)
+	}
+	for _, o := range a.Outputs {
 		a.Cosine += o.Cosine / float64(len(a.Outputs))
 		a.RelativeError += o.RelativeError / float64(len(a.Outputs))
 	}
 	return &score.Score{Images: n, Name: "cosine", Main: a.Cosine, Detail: a}, nil
 }
 
-func one(i int, f map[string]*ir.Tensor, student, teacher score.Runner, each Each) ([]OutputAgreement, error) {
+func one(i int, f map[string]*ir.Tensor, student, teacher score.Runner, each Each) (map[string]Sums, error) {
 	want, err := teacher(f)
 	if err != nil {
 		return nil, err
@@ -130,7 +163,7 @@ func one(i int, f map[string]*ir.Tensor, student, teacher score.Runner, each Eac
 			return nil, err
 		}
 	}
-	var out []OutputAgreement
+	out := map[string]Sums{}
 	for name, t := range want {
 		if t.DType() != ir.Float32 {
 			continue
@@ -147,15 +180,12 @@ func one(i int, f map[string]*ir.Tensor, student, teacher score.Runner, each Eac
 		if err != nil {
 			return nil, fmt.Errorf("distill: output %q: %w", name, err)
 		}
-		c, r, err := Compare(yv, tv)
-		if err != nil {
+		if out[name], err = SumsOf(yv, tv); err != nil {
 			return nil, fmt.Errorf("output %q: %w", name, err)
 		}
-		out = append(out, OutputAgreement{name, c, r})
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("distill: the network has no float output")
 	}
-	slices.SortFunc(out, func(a, b OutputAgreement) int { return strings.Compare(a.Output, b.Output) })
 	return out, nil
 }

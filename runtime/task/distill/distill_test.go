@@ -95,14 +95,13 @@ func TestLossAgainstFormula(t *testing.T) {
 }
 
 func TestAgreement(t *testing.T) {
-	c, r, err := Compare([]float32{3, 4}, []float32{4, 3})
-	if err != nil || math.Abs(c-0.96) > 1e-12 || math.Abs(r-math.Sqrt2/5) > 1e-12 {
-		t.Errorf("%v %v %v", c, r, err)
+	if c, r := Agree([]Sums{sums(t, []float32{3, 4}, []float32{4, 3})}); math.Abs(c-0.96) > 1e-12 || math.Abs(r-math.Sqrt2/5) > 1e-12 {
+		t.Errorf("%v %v", c, r)
 	}
-	if c, _, _ := Compare([]float32{0}, []float32{0}); c != 1 {
+	if c, _ := Agree([]Sums{sums(t, []float32{0, 0}, []float32{0, 0})}); c != 1 {
 		t.Error("two zeros do not agree")
 	}
-	if _, _, err := Compare([]float32{float32(math.NaN())}, []float32{1}); err == nil {
+	if _, err := SumsOf([]float32{float32(math.NaN())}, []float32{1}); err == nil {
 		t.Error("NaN was compared")
 	}
 	feed := func(i int) (map[string]*ir.Tensor, error) {
@@ -135,13 +134,37 @@ func TestAgreement(t *testing.T) {
 	}
 }
 
+func sums(t *testing.T, y, want []float32) Sums {
+	t.Helper()
+	s, err := SumsOf(y, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Where there is nothing, what is left of a map is noise of the float format; a map that finds something there does not agree.
+func TestNothingAgreesWithNothing(t *testing.T) {
+	something := sums(t, []float32{0.9, 0.1}, []float32{1, 0})
+	alone, _ := Agree([]Sums{something})
+	if got, _ := Agree([]Sums{something, sums(t, []float32{0, 6e-8}, []float32{6e-8, 0})}); math.Abs(got-(alone+1)/2) > 1e-9 {
+		t.Errorf("%v, want %v", got, (alone+1)/2)
+	}
+	if got, _ := Agree([]Sums{something, sums(t, []float32{0, 0.5}, []float32{6e-8, 0})}); got > 0.6 {
+		t.Errorf("%v where the network finds what is not there", got)
+	}
+	if got, _ := Agree([]Sums{sums(t, []float32{0, 6e-8}, []float32{6e-8, 0})}); got != 0 {
+		t.Errorf("%v where all of an output is small", got)
+	}
+}
+
 func TestSingleNumbersAreComparedBySize(t *testing.T) {
 	for _, c := range []struct {
 		y, t float32
 		want float64
 	}{{0, 0, 1}, {1e-6, 1e-9, 1 - 2e-5}, {0.2, 1e-6, 0}, {0.9, 1, 0.9}, {-1, 1, -1}} {
-		if got, _, err := Compare([]float32{c.y}, []float32{c.t}); err != nil || math.Abs(got-c.want) > 1e-4 {
-			t.Errorf("%g and %g: %g, want %g, %v", c.y, c.t, got, c.want, err)
+		if got, _ := Agree([]Sums{sums(t, []float32{c.y}, []float32{c.t})}); math.Abs(got-c.want) > 1e-4 {
+			t.Errorf("%g and %g: %g, want %g", c.y, c.t, got, c.want)
 		}
 	}
 }
