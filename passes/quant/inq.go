@@ -10,7 +10,7 @@ import (
 var inq = Quantizer{
 	Name: "inq", Doc: "weights frozen onto a uniform grid, largest first",
 	Grid:   Symmetric,
-	Start:  func(s Site, w []float32, g Grid) []float32 { return Scales(w, s.Dims, s.Axis, g) },
+	Start:  func(s Site, w []float32, g Grid) ([]float32, error) { return Scales(w, s.Dims, s.Axis, g) },
 	Masked: true, Schedule: table10,
 }
 
@@ -18,7 +18,7 @@ var inq = Quantizer{
 var inqPowers = Quantizer{
 	Name: "inq-pow2", Doc: "weights frozen onto powers of two, largest first",
 	Grid: Powers,
-	Start: func(s Site, w []float32, g Grid) []float32 {
+	Start: func(s Site, w []float32, g Grid) ([]float32, error) {
 		return eachChannel(w, s.Dims, s.Axis, func(_ int, ch []float32) float32 {
 			top := 0.0
 			for _, x := range ch {

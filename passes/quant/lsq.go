@@ -13,7 +13,7 @@ var lsq = Quantizer{
 // lsqStart is, per channel, the better in squared error of LSQ's own start 2*mean|w|/sqrt(Qp) (section 2.1; mean|w| for {-s, +s})
 // and the least-squares scale. LSQ's own start spans some 22 mean|w| at 8 bits, four times what the weights need, and at 2 bits its
 // threshold mean|w| zeroes more than half of them: a short stage does not make up for either.
-func lsqStart(s Site, w []float32, g Grid) []float32 {
+func lsqStart(s Site, w []float32, g Grid) ([]float32, error) {
 	return eachChannel(w, s.Dims, s.Axis, func(_ int, ch []float32) float32 {
 		fit := leastSquares(ch, g)
 		if own := lsqOwnStart(ch, g); own > 0 && squaredError(ch, own, g) < squaredError(ch, fit, g) {

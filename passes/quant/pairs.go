@@ -103,13 +103,18 @@ func (s Site) Start(w []float32) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	scale := q.Start(s, w, g)
+	scale, err := q.Start(s, w, g)
+	if err != nil {
+		return nil, err
+	}
 	if s.PairLimit != 0 && g.Levels == nil {
 		order := rowOrder(s.Dims)
 		start := scale
-		scale = eachChannel(w, s.Dims, s.Axis, func(c int, ch []float32) float32 {
+		if scale, err = eachChannel(w, s.Dims, s.Axis, func(c int, ch []float32) float32 {
 			return widen(ch, start[c], order, g, int16(s.PairLimit))
-		})
+		}); err != nil {
+			return nil, err
+		}
 	}
 	if s.ScaleBits > 0 && !q.Trained {
 		significant(scale, s.ScaleBits)

@@ -18,7 +18,7 @@ type Quantizer struct {
 	// Grid gives the levels at a width in bits, or an error naming the widths there are.
 	Grid func(bits int) (Grid, error)
 	// Start gives the scales to begin with, one per channel, all positive.
-	Start func(s Site, w []float32, g Grid) []float32
+	Start func(s Site, w []float32, g Grid) ([]float32, error)
 	// Trained says that the scales are trained, as the state W.step; else they stay as they started.
 	Trained bool
 	// Masked says that weights are frozen onto the grid bit by bit by Freeze; the graph then reads W itself and W.mask gates its

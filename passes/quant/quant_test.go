@@ -88,13 +88,16 @@ func TestScalesOfZerosAndOutliers(t *testing.T) {
 	w := make([]float32, 4*9)
 	copy(w[9:], normal(3, 9))
 	w[9+4] = 1e20
-	s := Scales(w, []int64{4, 1, 3, 3}, 0, g)
+	s, err := Scales(w, []int64{4, 1, 3, 3}, 0, g)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for c, x := range s {
 		if !(x > 0) || math.IsInf(float64(x), 0) {
 			t.Errorf("scale %g of channel %d", x, c)
 		}
 	}
-	if s = Scales(make([]float32, 8), []int64{2, 4}, -1, g); s[0] != 1 {
+	if s, err := Scales(make([]float32, 8), []int64{2, 4}, -1, g); err != nil || s[0] != 1 {
 		t.Errorf("scale of zeros is %g", s[0])
 	}
 }
@@ -115,7 +118,10 @@ func TestInqFreezes(t *testing.T) {
 			for i := range w {
 				w[i] = float32(math.Round(r.NormFloat64()*8) / 8)
 			}
-			scale := q.Start(s, w, g)
+			scale, err := q.Start(s, w, g)
+			if err != nil {
+				t.Fatal(err)
+			}
 			free := make([]bool, len(w))
 			for i := range free {
 				free[i] = true
@@ -360,7 +366,9 @@ func BenchmarkScales(b *testing.B) {
 		b.Run(fmt.Sprint(bits), func(b *testing.B) {
 			b.SetBytes(int64(len(w)))
 			for b.Loop() {
-				Scales(w, []int64{512, 512, 3, 3}, 0, g)
+				if _, err := Scales(w, []int64{512, 512, 3, 3}, 0, g); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

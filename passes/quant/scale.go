@@ -12,12 +12,12 @@ import (
 // Scales finds, per channel along axis (one scale when axis is negative), the scale with the least squared error
 // sum (w - scale*level)^2 of rounding w to g: a search over clipping ratios, refined by alternating least squares. A channel of
 // zeros gets the mean of the others' scales, or 1.
-func Scales(w []float32, dims []int64, axis int, g Grid) []float32 {
+func Scales(w []float32, dims []int64, axis int, g Grid) ([]float32, error) {
 	return eachChannel(w, dims, axis, func(_ int, ch []float32) float32 { return leastSquares(ch, g) })
 }
 
-// eachChannel computes one positive number per channel, channels side by side.
-func eachChannel(w []float32, dims []int64, axis int, f func(c int, ch []float32) float32) []float32 {
+// eachChannel computes one positive number per channel, channels side by side. The only error is *mapped.CutShort.
+func eachChannel(w []float32, dims []int64, axis int, f func(c int, ch []float32) float32) ([]float32, error) {
 	l := layoutOf(dims, axis)
 	out := make([]float32, l.channels)
 	workers := max(1, min(runtime.GOMAXPROCS(0), l.channels))
@@ -37,7 +37,7 @@ func eachChannel(w []float32, dims []int64, axis int, f func(c int, ch []float32
 		}))
 	}
 	if err := eg.Wait(); err != nil {
-		panic(err) // the only one there is, *mapped.CutShort: the caller's Guard takes it
+		return nil, err
 	}
 	sum, n := 0.0, 0
 	for _, s := range out {
@@ -55,7 +55,7 @@ func eachChannel(w []float32, dims []int64, axis int, f func(c int, ch []float32
 			out[c] = mean
 		}
 	}
-	return out
+	return out, nil
 }
 
 // leastSquares is the scale of one channel, 0 when all its weights are zero.

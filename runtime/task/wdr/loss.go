@@ -26,17 +26,9 @@ const (
 // 10/eps * SmoothL1(eps * residual), the mean over 3K coordinates and the weighted mean over cells (equation 5 of the paper, with
 // sums made means).
 func Loss(l *Layout, c Config) (*ir.Model, error) {
-	m := ir.NewModel("wdr", 17)
-	b := &lossBuilder{ir.NewBuilder(m.Graph, "loss", op.InferNode), m.Graph}
+	m, b := newLoss("wdr")
+	in := b.batched
 	C, K, L := int64(l.Classes), int64(l.Keypoints), int64(l.Cells)
-	batch := ir.Sym("N")
-	in := func(name string, dims ...int64) *ir.Value {
-		s := ir.Shape{batch}
-		for _, d := range dims {
-			s = append(s, ir.D(d))
-		}
-		return b.input(name, s)
-	}
 	var cls, reg []*ir.Value
 	for _, lv := range l.Levels {
 		h, w := int64(lv.H), int64(lv.W)
@@ -56,6 +48,20 @@ func Loss(l *Layout, c Config) (*ir.Model, error) {
 type lossBuilder struct {
 	*ir.Builder
 	g *ir.Graph
+}
+
+func newLoss(name string) (*ir.Model, *lossBuilder) {
+	m := ir.NewModel(name, 17)
+	return m, &lossBuilder{ir.NewBuilder(m.Graph, "loss", op.InferNode), m.Graph}
+}
+
+// batched adds an input of dims with a free batch before them.
+func (b *lossBuilder) batched(name string, dims ...int64) *ir.Value {
+	s := ir.Shape{ir.Sym("N")}
+	for _, d := range dims {
+		s = append(s, ir.D(d))
+	}
+	return b.input(name, s)
 }
 
 func (b *lossBuilder) input(name string, s ir.Shape) *ir.Value {

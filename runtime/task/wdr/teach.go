@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"mqatc/onnx/ir"
-	"mqatc/onnx/op"
 	"mqatc/runtime/task/distill"
 )
 
@@ -16,17 +15,9 @@ import (
 // under the same SmoothL1, means and weights of cells as in Loss. Both vanish, with their gradients, where the networks agree: what
 // is left of the labels' loss at a converged network does not disturb.
 func Teach(l *Layout, c Config) (*ir.Model, error) {
-	m := ir.NewModel("wdr-distill", 17)
-	b := &lossBuilder{ir.NewBuilder(m.Graph, "loss", op.InferNode), m.Graph}
+	m, b := newLoss("wdr-distill")
+	in := b.batched
 	C, K, L := int64(l.Classes), int64(l.Keypoints), int64(l.Cells)
-	batch := ir.Sym("N")
-	in := func(name string, dims ...int64) *ir.Value {
-		s := ir.Shape{batch}
-		for _, d := range dims {
-			s = append(s, ir.D(d))
-		}
-		return b.input(name, s)
-	}
 	var cls, reg [2]*ir.Value
 	for i, suffix := range []string{"", distill.Teacher} {
 		var cs, rs []*ir.Value

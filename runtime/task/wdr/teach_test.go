@@ -5,9 +5,7 @@ import (
 	"math"
 	"testing"
 
-	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
-	"mqatc/runtime/ort"
 	"mqatc/runtime/ort/orttest"
 	"mqatc/runtime/task/distill"
 	"mqatc/runtime/task/wdr"
@@ -19,19 +17,7 @@ import (
 func TestTeachAgainstFormula(t *testing.T) {
 	orttest.TestLibrary(t)
 	d := dataFor(t, 96, 6, 12, 6, 3)
-	m, err := wdr.Teach(d.Layout, d.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := format.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := ort.NewSession(raw, ort.SessionOptions{Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := lossSession(t, wdr.Teach, d)
 	for i := range 6 {
 		f, err := d.Sample(i, nil)
 		if err != nil {

@@ -149,11 +149,10 @@ func lossOf(t *testing.T, s *ort.Session, out map[string]*ir.Tensor, f train.Fee
 	return float64(v[0])
 }
 
-// TestLossAgainstFormula compares the graph with the same loss written down in float64, on outputs that are wrong on purpose.
-func TestLossAgainstFormula(t *testing.T) {
-	orttest.TestLibrary(t)
-	d := dataFor(t, 96, 6, 12, 6, 3)
-	m, err := wdr.Loss(d.Layout, d.Config)
+// lossSession makes a loss of d's network ready to run.
+func lossSession(t *testing.T, loss func(*wdr.Layout, wdr.Config) (*ir.Model, error), d *wdr.Data) *ort.Session {
+	t.Helper()
+	m, err := loss(d.Layout, d.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +164,15 @@ func TestLossAgainstFormula(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// TestLossAgainstFormula compares the graph with the same loss written down in float64, on outputs that are wrong on purpose.
+func TestLossAgainstFormula(t *testing.T) {
+	orttest.TestLibrary(t)
+	d := dataFor(t, 96, 6, 12, 6, 3)
+	s := lossSession(t, wdr.Loss, d)
 	for i := range 6 {
 		f, err := d.Sample(i, nil)
 		if err != nil {
