@@ -77,7 +77,7 @@ func TestPairsStayBelowTheirLimit(t *testing.T) {
 				if err := CheckPairs(wide, dims, 1); err != nil {
 					t.Error(err)
 				}
-				// Nothing may lose more than a 7-bit grid over the whole range would, a step at each end aside.
+				// Nothing may lose more than a 7-bit grid over the whole range would, a step at each end aside, or than the least scale there is.
 				l := layoutOf(dims, s.Axis)
 				top := make([]float64, l.channels)
 				for i, x := range before {
@@ -87,7 +87,7 @@ func TestPairsStayBelowTheirLimit(t *testing.T) {
 				for i, x := range c.Values() {
 					d := float64(x - before[i])
 					mine += d * d
-					step := top[l.channel(i)] / 63
+					step := max(top[l.channel(i)]/63, leastScale)
 					seven += step * step
 				}
 				if mine > seven {

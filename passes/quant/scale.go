@@ -58,6 +58,9 @@ func eachChannel(w []float32, dims []int64, axis int, f func(c int, ch []float32
 	return out, nil
 }
 
+// leastScale, 2e-38, keeps scales clear of the subnormal numbers.
+const leastScale = math.SmallestNonzeroFloat32 * (1 << 24)
+
 // leastSquares is the scale of one channel, 0 when all its weights are zero.
 func leastSquares(w []float32, g Grid) float32 {
 	top := float32(0)
@@ -95,7 +98,7 @@ func leastSquares(w []float32, g Grid) float32 {
 		}
 		best, bestErr = s, e
 	}
-	return max(best, math.SmallestNonzeroFloat32*(1<<24))
+	return max(best, leastScale)
 }
 
 // squaredError is sum (w - s*level)^2.
