@@ -220,19 +220,20 @@ func readModel(c *cli.Context, path string) (*ir.Model, *frontend.Source, error)
 
 // taskOf is the task of --task or, where it is not given, the one that the model keeps.
 func taskOf(c *cli.Context, m *ir.Model) (task.Task, error) {
-	if c.String("task") == "" {
-		t, ok, err := task.Of(m)
-		if err != nil {
-			return t, err
-		}
-		if ok {
-			return t, nil
+	name := c.String("task")
+	kept, ok, err := task.Of(m)
+	if name == "" {
+		if err != nil || ok {
+			return kept, err
 		}
 		fmt.Fprintln(c.App.ErrWriter, "no --task: the network is fed RGB divided by 255, stretched to its input")
 	}
-	t, err := task.Lookup(c.String("task"))
+	t, err := task.Lookup(name)
 	if err != nil {
 		return t, usageError(err)
+	}
+	if ok && kept.Name != t.Name {
+		fmt.Fprintf(c.App.ErrWriter, "--task %s instead of %s, which the model keeps: it may be fed otherwise than it was trained\n", t.Name, kept.Name)
 	}
 	return t, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"mqatc/compiler/fit"
 	"mqatc/compiler/problem"
+	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 	"mqatc/passes/step"
 	"mqatc/runtime/ort/orttest"
@@ -17,7 +18,8 @@ import (
 	"mqatc/testmodels/cubesat"
 )
 
-func TestInterruptedTrainingEndsWithTheSameBits(t *testing.T) {
+// poses is a small pose network with images to train it on.
+func poses(t *testing.T) (*ir.Model, problem.Problem) {
 	orttest.TestLibrary(t)
 	m, err := cubesat.Network(1, 64, 0.25)
 	if err != nil {
@@ -38,7 +40,12 @@ func TestInterruptedTrainingEndsWithTheSameBits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer prob.Close()
+	t.Cleanup(func() { prob.Close() })
+	return m, prob
+}
+
+func TestInterruptedTrainingEndsWithTheSameBits(t *testing.T) {
+	m, prob := poses(t)
 	const steps = 20
 	options := func(path string) fit.Options {
 		return fit.Options{Model: m, Problem: prob, Params: step.Trainable(m), Rate: train.Cosine(0.01, 0.1, 0), Steps: steps, Batch: 8, Seed: 3, Threads: 1,
@@ -78,5 +85,26 @@ func TestInterruptedTrainingEndsWithTheSameBits(t *testing.T) {
 	}
 	if len(whole.Curve) != len(cut.Curve) || whole.Curve[3] != cut.Curve[3] {
 		t.Error("the loss curve differs")
+	}
+}
+
+func TestRateThatDoesNotRaiseTheLoss(t *testing.T) {
+	m, prob := poses(t)
+	o := fit.Options{Model: m, Problem: prob, Params: step.Trainable(m), Batch: 8, Seed: 3, Threads: 1, Optimizer: step.Optimizer{Name: "sgd"}}
+	for _, c := range []struct {
+		rates []float64
+		want  float64
+	}{
+		{[]float64{1e6, 1e-3}, 1e-3},
+		{[]float64{1e6, 1e5}, 0},
+		{nil, 0},
+	} {
+		rate, ok, err := fit.Rate(context.Background(), o, c.rates)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rate != c.want || ok != (c.want > 0) {
+			t.Errorf("of %v: %g, %v; want %g", c.rates, rate, ok, c.want)
+		}
 	}
 }

@@ -19,20 +19,17 @@ const (
 )
 
 // Rate finds the largest of rates, which stand in descending order, at which a few steps from the present values do not raise the loss
-// by more than a twentieth over that of the same batches without any step. Where all do, it is the last. Nothing of o is changed.
-func Rate(ctx context.Context, o Options, rates []float64) (float64, error) {
-	if len(rates) == 0 {
-		return 0, fmt.Errorf("fit: no rate to try")
-	}
+// by more than a twentieth over that of the same batches without any step; ok is false where all do. Nothing of o is changed.
+func Rate(ctx context.Context, o Options, rates []float64) (rate float64, ok bool, err error) {
 	stepGraph, apply, err := Graphs(o)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	state := map[string]*ir.Tensor{}
 	for _, p := range o.Params {
 		v := o.Model.Graph.Value(p.Name)
 		if v == nil || v.Init() == nil {
-			return 0, fmt.Errorf("fit: the model has no constant %q", p.Name)
+			return 0, false, fmt.Errorf("fit: the model has no constant %q", p.Name)
 		}
 		state[p.Name] = v.Init()
 	}
@@ -41,12 +38,12 @@ func Rate(ctx context.Context, o Options, rates []float64) (float64, error) {
 	}
 	e, err := train.New(train.Config{Step: stepGraph, Apply: apply, State: state, Threads: o.Threads, Session: ort.SessionOptions{DisableQDQ: true}})
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer e.Close()
 	start, err := e.Snapshot()
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	tail := func(rate float64) (float64, error) {
 		if err := e.Restore(start, 0); err != nil {
@@ -69,16 +66,16 @@ func Rate(ctx context.Context, o Options, rates []float64) (float64, error) {
 	}
 	still, err := tail(0)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	for _, rate := range rates[:len(rates)-1] {
+	for _, rate := range rates {
 		loss, err := tail(rate)
 		if err != nil && !errors.Is(err, train.ErrDiverged) {
-			return 0, err
+			return 0, false, err
 		}
 		if err == nil && loss <= still*(1+trialRise) {
-			return rate, nil
+			return rate, true, nil
 		}
 	}
-	return rates[len(rates)-1], nil
+	return 0, false, nil
 }

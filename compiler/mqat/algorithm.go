@@ -206,6 +206,10 @@ func runStage(lab Lab, v Variant, name string, bits int, started bool, epochs fl
 // the noise of rounding a training overshoots, and a part of its way is better than either end. A quarter is not measured where a
 // half is no better than the whole.
 func (st *StageResult) choose(lab Lab, before, trained Variant, unit string) (Variant, error) {
+	if st.Info.Steps == 0 {
+		st.After = st.Before
+		return before, nil
+	}
 	best := trained
 	var err error
 	if st.After, err = lab.Score(trained, unit+"-after"); err != nil {

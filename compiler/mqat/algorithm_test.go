@@ -15,6 +15,8 @@ type fakeLab struct {
 	calls []string
 	// blends says that there are networks between two.
 	blends bool
+	// idle is a module in whose training every learning rate makes things worse.
+	idle string
 }
 
 func (f *fakeLab) Modules() []ModuleInfo {
@@ -28,7 +30,10 @@ func (f *fakeLab) Activate(v Variant, m string) (Variant, error) { return v, nil
 func (f *fakeLab) Settle(v Variant, m string) (Variant, error)   { return v, nil }
 func (f *fakeLab) Train(v Variant, name, module string, epochs float64) (Variant, TrainInfo, error) {
 	f.calls = append(f.calls, fmt.Sprintf("%s %g", name, epochs))
-	return fmt.Sprintf("%s+", v), TrainInfo{}, nil
+	if module == f.idle && module != "" {
+		return v, TrainInfo{}, nil
+	}
+	return fmt.Sprintf("%s+", v), TrainInfo{Steps: 1}, nil
 }
 func (f *fakeLab) Between(from, to Variant, part float64) (Variant, bool, error) {
 	return fmt.Sprintf("%s~%g", to, part), f.blends, nil
@@ -65,6 +70,20 @@ func TestWinningProbeStartsAndKeepsTwoBits(t *testing.T) {
 	}
 	if want := " fpn:2++ head:8+ backbone:8+"; o.Final != want {
 		t.Fatalf("final %q, want %q", o.Final, want)
+	}
+}
+
+func TestStageWithoutSteps(t *testing.T) {
+	lab := &fakeLab{score: map[string]float64{"float": 0.9}, plan: map[string]int{"backbone": 8, "fpn": 4, "head": 8}, idle: "head", blends: true}
+	o, err := Run(lab, Settings{Epochs: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := " head:8 fpn:4+ backbone:8+"; o.Final != want {
+		t.Errorf("final %q, want %q", o.Final, want)
+	}
+	if st := o.Stages[0]; st.Kept || st.Part != 0 || st.After != st.Before {
+		t.Errorf("a stage that was not trained: %+v", st)
 	}
 }
 
@@ -143,7 +162,7 @@ func TestStageTakesTheBestPartOfItsTraining(t *testing.T) {
 		{0.4, 0.45, 0.49, "net", 0, false},
 	} {
 		lab := &fakeLab{blends: true, score: map[string]float64{"s-after": c.after, "s-0.5": c.half, "s-0.25": c.quarter}}
-		st := StageResult{Before: 0.5}
+		st := StageResult{Before: 0.5, Info: TrainInfo{Steps: 1}}
 		got, err := st.choose(lab, "net", "net+", "s")
 		if err != nil || got != c.want || st.Part != c.part || st.Kept != c.kept {
 			t.Errorf("%+v: %v, %v of the way, kept %v, %v", c, got, st.Part, st.Kept, err)

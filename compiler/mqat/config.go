@@ -27,7 +27,7 @@ type Config struct {
 	LR          float64 // taken as it is where given; the default is tried before a training and lowered if it makes things worse [0.002 for adam: how far a tensor moves in a step relative to its size, for weights of 4 bits; 0.01 for sgd]
 	Optimizer   string  // row of passes/step [adam]
 	ClipNorm    float64 // [5]
-	Probes      int     // Hessian probes at most [32, fewer for networks of more than 0.6e9 multiply-accumulates, at least 8]
+	Probes      int     // Hessian probes at most [32, fewer for networks of more than probeWork allows, at least 8]
 	Planner     string  // ilp takes the integer program's optimum, measured the best of the assignments that fit without training [measured]
 	Granularity string  // what gets a width of its own, module, layer, or auto for the better of the two before training [auto]
 	Placement   string  // measured leaves activations float whose quantization costs most, all quantizes all that the target can [measured]
@@ -39,38 +39,6 @@ type Config struct {
 	Threads int
 
 	tryRates bool
-}
-
-// usualWork is how many multiply-accumulates, forward, all training of a run may take by default: some ten minutes on two cores.
-const (
-	usualWork  = 1e12
-	mostEpochs = 16
-)
-
-// usualEpochs is the default length of a stage for a network of so many multiply-accumulates an image.
-func usualEpochs(macs, images int64, stages int) float64 {
-	all := float64(macs) * float64(images) * float64(max(stages, 1))
-	if all <= 0 {
-		return mostEpochs
-	}
-	e := min(usualWork/all, mostEpochs)
-	if e >= 1 {
-		return math.Floor(e)
-	}
-	return e
-}
-
-// Hessian probes by default, and how many multiply-accumulates of one image they may add up to.
-const (
-	leastProbes = 8
-	mostProbes  = 32
-	probeWork   = 2e10
-)
-
-// usualProbes is the default number of Hessian probes for a network of so many multiply-accumulates an image. What they rank is measured
-// afterwards.
-func usualProbes(macs int64) int {
-	return max(leastProbes, int(min(mostProbes, probeWork/float64(max(macs, 1)))))
 }
 
 // Methods that Config knows.

@@ -36,7 +36,7 @@ func FineTune(ctx context.Context, j Job) (*FineTuned, error) {
 		return nil, err
 	}
 	f.Info = info
-	st := StageResult{Module: "all"}
+	st := StageResult{Module: "all", Info: info}
 	if st.Before, err = b.Score(v, "float"); err != nil {
 		return nil, err
 	}

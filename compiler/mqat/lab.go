@@ -90,9 +90,7 @@ func newBench(ctx context.Context, net Network, prob problem.Problem, dir *rundi
 	}
 	b := &Bench{ctx: ctx, cfg: cfg, net: net, prob: prob, dir: dir, watch: watch, tgt: tgt,
 		home: map[string]string{}, weight: map[string]weights.Param{}, curves: map[string][]float64{}}
-	macs := int64(0)
 	for _, m := range net.Partition.Modules {
-		macs += m.MACs
 		b.modules = append(b.modules, ModuleInfo{m.Name, m.Elements()})
 		for _, w := range m.Weights {
 			b.home[w.Value.Name()] = m.Name
@@ -100,14 +98,14 @@ func newBench(ctx context.Context, net Network, prob problem.Problem, dir *rundi
 	}
 	b.findParams()
 	if b.cfg.Probes == 0 {
-		b.cfg.Probes = usualProbes(macs)
+		b.cfg.Probes = usualProbes(work(net.Model))
 	}
 	if b.cfg.Epochs == 0 {
 		stages := len(b.modules)
 		if b.cfg.Probe {
 			stages++
 		}
-		b.cfg.Epochs = usualEpochs(macs, int64(prob.Describe().Train), stages)
+		b.cfg.Epochs = usualEpochs(work(net.Model), int64(prob.Describe().Train), stages)
 	}
 	return b, nil
 }

@@ -110,7 +110,8 @@ func (b *Bench) rate(v *variant, module string, r *quant.Report) (float64, error
 	return b.cfg.LR * math.Min(math.Max(part, leastRate), 1), nil
 }
 
-// fit trains v for a number of steps and returns the new values of trained tensors.
+// fit trains v for a number of steps and returns the new values of trained tensors; there are none, and no steps, where every
+// learning rate makes things worse.
 func (b *Bench) fit(v *variant, name, module string, steps int, path, key string) (map[string]*ir.Tensor, TrainInfo, []float64, error) {
 	m, r, _, err := b.build(v)
 	if err != nil {
@@ -145,9 +146,13 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 		return nil, TrainInfo{}, nil, err
 	}
 	if steps >= leastTried && b.cfg.tryRates {
-		tried, err := b.tryRate(o, lr)
+		tried, ok, err := b.tryRate(o, lr)
 		if err != nil {
 			return nil, TrainInfo{}, nil, err
+		}
+		// Weights that are frozen bit by bit are not finished without their training.
+		if !ok && !q.Masked {
+			return nil, TrainInfo{}, nil, nil
 		}
 		if err := schedule(tried); err != nil {
 			return nil, TrainInfo{}, nil, err
@@ -168,17 +173,23 @@ const (
 	leastTried = 24
 )
 
-// tryRate finds a rate of at most lr at which o's training does not begin by making things worse.
-func (b *Bench) tryRate(o fit.Options, lr float64) (float64, error) {
+// tryRate finds a rate of at most lr at which o's training does not begin by making things worse; ok is false, and the rate the
+// least, where none is found.
+func (b *Bench) tryRate(o fit.Options, lr float64) (rate float64, ok bool, err error) {
 	rates := make([]float64, rateTrials)
 	for k := range rates {
 		rates[k] = lr / math.Pow(rateFactor, float64(k))
 	}
-	rate, err := fit.Rate(b.ctx, o, rates)
-	if err == nil && rate < lr {
+	rate, ok, err = fit.Rate(b.ctx, o, rates)
+	switch {
+	case err != nil:
+	case !ok:
+		rate = rates[rateTrials-1]
+		b.watch.Line("the loss rises at every learning rate from %.2g down to %.2g", lr, rate)
+	case rate < lr:
 		b.watch.Line("learning rate %.2g instead of %.2g, at which the loss rises", rate, lr)
 	}
-	return rate, err
+	return rate, ok, err
 }
 
 // freezing sets a training up that freezes weights bit by bit: all free at first, more of them on the grid at each event of the

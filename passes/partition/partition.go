@@ -218,11 +218,11 @@ func MACs(n *ir.Node) (count int64, ok bool) {
 		return 0, false
 	}
 	if n.Is("ConvTranspose") {
-		a, ok1 := perImage(x.Shape())
+		a, ok1 := PerImage(x.Shape())
 		b, ok2 := weightSize(n.Input(1), 1)
 		return a * b, ok1 && ok2 && len(x.Shape()) > 2
 	}
-	per, ok := perImage(out.Shape())
+	per, ok := PerImage(out.Shape())
 	if !ok {
 		return 0, false
 	}
@@ -241,8 +241,8 @@ func MACs(n *ir.Node) (count int64, ok bool) {
 	return per * k.Size, k.Known()
 }
 
-// perImage multiplies the sizes behind the first, which counts as the batch.
-func perImage(s ir.Shape) (int64, bool) {
+// PerImage multiplies the sizes behind the first, which counts as the batch; it is not ok where one is not known.
+func PerImage(s ir.Shape) (int64, bool) {
 	if !s.HasRank() {
 		return 0, false
 	}
