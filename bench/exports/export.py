@@ -44,6 +44,8 @@ class Segments(torch.nn.Module):
 
 
 def vit():
+    # The fused attention of the inference path is not an operator that the older exporter knows.
+    torch.backends.mha.set_fastpath_enabled(False)
     return torchvision.models.VisionTransformer(image_size=SIDE, patch_size=16, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=10)
 
 

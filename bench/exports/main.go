@@ -113,6 +113,9 @@ func look(path, saved string, r row) (*outcome, error) {
 	}
 	o.kept = scoped(back.Graph)
 	if err := op.InferModel(m, nil); err != nil {
+		if _, refusal := ort.NewSessionFile(path, ort.SessionOptions{Threads: 1}); refusal != nil {
+			return &outcome{run: fmt.Sprintf("refused by both: %v", err)}, nil
+		}
 		return nil, err
 	}
 	count(m.Graph, map[*ir.Value]bool{}, o)
@@ -157,10 +160,12 @@ func count(g *ir.Graph, tainted map[*ir.Value]bool, o *outcome) {
 				continue
 			}
 			o.values++
-			if _, ok := v.Shape().Static(); ok {
+			static := isStatic(v)
+			// Integers of a known shape carry on what sizes were computed from.
+			tainted[v] = from && (!static || v.DType() == ir.Int64 || v.DType() == ir.Int32)
+			if static {
 				continue
 			}
-			tainted[v] = from
 			if from {
 				o.data++
 			} else {
@@ -168,6 +173,11 @@ func count(g *ir.Graph, tainted map[*ir.Value]bool, o *outcome) {
 			}
 		}
 	}
+}
+
+func isStatic(v *ir.Value) bool {
+	_, ok := v.Shape().Static()
+	return ok
 }
 
 // compare runs both files on the same image.

@@ -1,6 +1,7 @@
 package op_test
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,14 @@ func TestSizesThroughShapeChains(t *testing.T) {
 	ones := b.Op("ConstantOfShape", vals(b.Op("Shape", vals(shape))), ir.ATensor("value", ir.VectorInt64(1)))
 	keep := b.Op("Equal", vals(shape, b.Op("Mul", vals(ones, b.Int64s(-1)))))
 	want(b.Op("Expand", vals(y, b.Op("Where", vals(keep, ones, shape)))), "float[2,8,10,12]")
+	// pads as PyTorch's old exporter turns them around: Reshape to pairs, Slice backwards, Transpose, Reshape, Cast, Pad.
+	rows := b.Op("Slice", vals(b.Op("Reshape", vals(b.Int64s(1, 2, 3, 4, 5, 6, 7, 8), b.Int64s(-1, 2))), b.Int64s(-1), b.Int64s(-math.MaxInt64), b.Int64s(0), b.Int64s(-1)))
+	pads := b.Op("Reshape", vals(b.Op("Transpose", vals(rows), ir.AInts("perm", 1, 0)), b.Int64s(-1)))
+	want(b.Op("Pad", vals(y, pads)), "float[17,19,17,15]")
+	// two axes at once, in steps.
+	square := b.Op("Reshape", vals(b.Int64s(1, 2, 3, 4, 5, 6), b.Int64s(2, 3)))
+	corners := b.Op("Slice", vals(square, b.Int64s(2, -1), b.Int64s(-9, -9), b.Int64s(-1, 0), b.Int64s(-2, -1)))
+	want(b.Op("ConstantOfShape", vals(b.Op("Reshape", vals(corners, b.Int64s(4))))), "float[6,4,3,1]")
 	// symbols survive arithmetic that gives them back.
 	h := b.Op("Gather", vals(b.Op("Shape", vals(x)), b.Int64s(2)))
 	half := b.Op("Div", vals(b.Op("Mul", vals(h, b.Int64s(4))), b.Int64s(2)))

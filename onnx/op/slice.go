@@ -3,6 +3,7 @@ package op
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"mqatc/onnx/ir"
 )
@@ -189,7 +190,7 @@ func stepCount(from, to, step int64) int64 {
 
 func evalSlice(e *evalCtx) []*part {
 	p := e.in(0)
-	if p == nil || len(p.dims) != 1 {
+	if p == nil {
 		return nil
 	}
 	get := func(i int) []num {
@@ -199,17 +200,33 @@ func evalSlice(e *evalCtx) []*part {
 		return nil
 	}
 	s, err := readSlice(e.node, get, e.has)
-	if err != nil || s == nil || len(s.axes) != 1 {
+	if err != nil || s == nil {
 		return nil
 	}
-	a, ok := s.starts[0].value()
-	b, ok2 := s.ends[0].value()
-	st, ok3 := s.steps[0].value()
-	if !ok || !ok2 || !ok3 || st == 0 {
+	if _, err := axisSet(s.axes, len(p.dims)); err != nil {
 		return nil
 	}
-	from, to := sliceBounds(p.dims[0], a, b, st)
-	return one(p.take([]int64{stepCount(from, to, st)}, func(i int) int { return int(from + int64(i)*st) }))
+	dims, from, step := append([]int64{}, p.dims...), make([]int64, len(p.dims)), slices.Repeat([]int64{1}, len(p.dims))
+	for i, a := range s.axes {
+		k, err := axis(a, len(p.dims))
+		start, ok := s.starts[i].value()
+		end, ok2 := s.ends[i].value()
+		st, ok3 := s.steps[i].value()
+		if err != nil || !ok || !ok2 || !ok3 || st == 0 {
+			return nil
+		}
+		first, to := sliceBounds(p.dims[k], start, end, st)
+		from[k], step[k], dims[k] = first, st, stepCount(first, to, st)
+	}
+	return one(p.take(dims, func(i int) int {
+		at, stride := int64(0), int64(1)
+		for k, rest := len(dims)-1, int64(i); k >= 0; k-- {
+			at += (from[k] + rest%dims[k]*step[k]) * stride
+			rest /= dims[k]
+			stride *= p.dims[k]
+		}
+		return int(at)
+	}))
 }
 
 func inferPad(c *Ctx) error {
