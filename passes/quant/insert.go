@@ -172,7 +172,7 @@ func insertWeight(g *ir.Graph, first *ir.Node, p weights.Param, ws WeightSpec) (
 	if q.Trained && ins.ScaleBits > 0 {
 		scale = narrowed(b, step, ins.ScaleBits)
 	}
-	out := fakeQuantize(b, v, scale, grid)
+	out := fakeQuantize(b, v, scale, grid, ins.Site)
 	if err := b.Err(); err != nil {
 		return ins, err
 	}
@@ -193,8 +193,7 @@ func insertWeight(g *ir.Graph, first *ir.Node, p weights.Param, ws WeightSpec) (
 
 // Collect turns the trained weights of a fake-quantized model into codes, in the order of the report. A masked weight must lie on
 // its grid everywhere. What is stored with fewer bits than it is trained with is first rounded in m: steps to the ScaleBits of their
-// weight, and to ExactBits under an exact placement; the biases of r.Halves that fit to float16. Pairs of codes are brought below their
-// limit, in m too.
+// weight, and to ExactBits under an exact placement; the biases of r.Halves that fit to float16.
 func Collect(m *ir.Model, r *Report) ([]*Codes, error) {
 	var out []*Codes
 	for _, ins := range r.Weights {
@@ -261,16 +260,7 @@ func collect(g *ir.Graph, ins Inserted) (*Codes, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.limit(ins.Site) {
-		t, err := ir.FromFloat32s(c.Values(), ins.Dims...)
-		if err != nil {
-			return nil, err
-		}
-		if err := g.SetInit(g.Value(ins.Name), t); err != nil {
-			return nil, err
-		}
-		w = c.Values()
-	}
+	c.limit(ins.Site)
 	if !ins.Masked {
 		return c, nil
 	}

@@ -54,26 +54,35 @@ func TestScalesKeepTheirBits(t *testing.T) {
 // What a training sees of a weight, whatever its steps have become, is what is stored in the end.
 func TestTrainingSeesWhatIsStored(t *testing.T) {
 	orttest.TestLibrary(t)
-	w := normal(7, 6*4*3*3)
-	scale := normal(11, 6)
-	for i, x := range scale {
-		scale[i] = 0.2 + float32(math.Abs(float64(x)))/3
-	}
-	for _, scaleBits := range []int{ExactBits, BFloat16Bits} {
+	for _, dims := range [][]int64{{6, 4, 3, 3}, {6, 3, 3, 3}, {6, 5, 2, 1}, {6, 1, 1, 1}} {
+		n := 1
+		for _, d := range dims {
+			n *= int(d)
+		}
+		w := normal(7, n)
+		scale := normal(11, 6)
 		for _, bits := range []int{2, 4, 8} {
-			m := weightModel(t, w, 6, 4, 3, 3)
-			rep, err := Insert(m, Spec{Weights: map[string]WeightSpec{"W": {Bits: bits, Quantizer: "lsq", ScaleBits: scaleBits, Scale: scale}}})
-			if err != nil {
-				t.Fatal(err)
+			for i, x := range scale {
+				scale[i] = (0.2 + float32(math.Abs(float64(x)))/3) / float32(int(1)<<bits)
 			}
-			seen := runOne(t, m, rep.Weights[0].Output)
-			codes, err := Collect(m, rep)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i, x := range codes[0].Values() {
-				if seen[i] != x {
-					t.Fatalf("%d bits, steps of %d bits: element %d is %g in training and stored as %g", bits, scaleBits, i, seen[i], x)
+			for _, scaleBits := range []int{ExactBits, BFloat16Bits} {
+				m := weightModel(t, w, dims...)
+				rep, err := Insert(m, Spec{Weights: map[string]WeightSpec{"W": {Bits: bits, Quantizer: "lsq", ScaleBits: scaleBits, Scale: scale, Pairs: true}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				seen := runOne(t, m, rep.Weights[0].Output)
+				codes, err := Collect(m, rep)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, x := range codes[0].Values() {
+					if seen[i] != x {
+						t.Fatalf("%v, %d bits, steps of %d bits: element %d is %g in training and stored as %g", dims, bits, scaleBits, i, seen[i], x)
+					}
+				}
+				if free, err := newCodes(rep.Weights[0].Site, w, codes[0].Scale, codes[0].Grid); err != nil || free.limit(rep.Weights[0].Site) != (bits == 8 && n > 6) {
+					t.Errorf("%v, %d bits: pairs do not reach the limit where they should, or do elsewhere (%v)", dims, bits, err)
 				}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"mqatc/onnx/ir"
 	"mqatc/passes/weights"
 )
 
@@ -61,8 +62,11 @@ func rowOrder(dims []int64) []int {
 	return out
 }
 
-// limitPairs moves the codes of each two neighbours of like sign that exceed limit toward zero, both by as much, and reports whether
-// it moved any. rows is what rowOrder gives; q holds whole rows.
+// limitsPairs reports whether pairs of codes of g are limited.
+func (s Site) limitsPairs(g Grid) bool { return s.PairLimit != 0 && g.Levels == nil }
+
+// limitPairs moves the codes of each two neighbours that exceed limit toward zero, each by half of what is over, and reports whether
+// it moved any. Codes of opposite sign cannot exceed it. rows is what rowOrder gives; q holds whole rows.
 func limitPairs(q []int16, order []int, limit int16) bool {
 	moved := false
 	if len(order) == 0 {
@@ -71,25 +75,55 @@ func limitPairs(q []int16, order []int, limit int16) bool {
 	for row := 0; row+len(order) <= len(q); row += len(order) {
 		for k := 0; k+1 < len(order); k += 2 {
 			a, b := &q[row+order[k]], &q[row+order[k+1]]
-			sign := int16(1)
-			if *a < 0 {
-				sign = -1
-			}
-			x, y := *a*sign, *b*sign
-			if over := x + y - limit; over > 0 && y > 0 {
-				if x < y {
-					x -= over / 2
-					y = limit - x
-				} else {
-					y -= over / 2
-					x = limit - y
-				}
-				*a, *b = x*sign, y*sign
+			s := *a + *b
+			if over := s - min(max(s, -limit), limit); over != 0 {
+				half := int16(roundEven(float32(over) * 0.5))
+				*a, *b = *a-half, *b-(over-half)
 				moved = true
 			}
 		}
 	}
 	return moved
+}
+
+// limitedPairs is limitPairs in the fake-quantization graph, on codes of shape dims. As Clip does, it passes no gradient to what would
+// move a pair's sum beyond the limit; the difference of the two gets its own.
+func limitedPairs(b *ir.Builder, codes *ir.Value, dims []int64, limit int) *ir.Value {
+	op := func(name string, in ...*ir.Value) *ir.Value { return b.Op(name, in) }
+	positions := int64(1)
+	for _, d := range dims[2:] {
+		positions *= d
+	}
+	row := dims[1] * positions
+	if dims[0]*row == 0 || row < 2 {
+		return codes
+	}
+	// Neighbours along axis 2 of [outputs, pairs, 2, positions]: channels of one position where their number is even, else whatever
+	// follows each other in a row, whose last element has no neighbour if their number is odd.
+	x, shape := codes, []int64{dims[0], dims[1] / 2, 2, positions}
+	odd := dims[1]%2 != 0
+	if odd {
+		x = b.Op("Transpose", []*ir.Value{op("Reshape", x, b.Int64s(dims[0], dims[1], positions))}, ir.AInts("perm", 0, 2, 1))
+		x = op("Reshape", x, b.Int64s(dims[0], row))
+		if row%2 != 0 {
+			x = op("Pad", x, b.Int64s(0, 0, 0, 1))
+		}
+		shape = []int64{dims[0], (row + 1) / 2, 2, 1}
+	}
+	x = op("Reshape", x, b.Int64s(shape...))
+	sum := op("ReduceSum", x, b.Int64s(2))
+	over := op("Sub", sum, op("Clip", sum, b.Float(float32(-limit)), b.Float(float32(limit))))
+	half := op("Round", op("Mul", over, b.Float(0.5)))
+	x = op("Sub", x, b.Op("Concat", []*ir.Value{half, op("Sub", over, half)}, ir.AInt("axis", 2)))
+	if odd {
+		x = op("Reshape", x, b.Int64s(dims[0], shape[1]*2))
+		if row%2 != 0 {
+			x = op("Slice", x, b.Int64s(0), b.Int64s(row), b.Int64s(1))
+		}
+		x = op("Reshape", x, b.Int64s(dims[0], positions, dims[1]))
+		x = b.Op("Transpose", []*ir.Value{x}, ir.AInts("perm", 0, 2, 1))
+	}
+	return op("Reshape", x, b.Int64s(dims...))
 }
 
 // Start gives the scales that quantizer s.Quantizer begins with, one per channel of w. Where pairs of codes are limited they grow
@@ -107,7 +141,7 @@ func (s Site) Start(w []float32) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.PairLimit != 0 && g.Levels == nil {
+	if s.limitsPairs(g) {
 		order := rowOrder(s.Dims)
 		start := scale
 		if scale, err = eachChannel(w, s.Dims, s.Axis, func(c int, ch []float32) float32 {
@@ -149,7 +183,7 @@ func widen(w []float32, s float32, order []int, g Grid, limit int16) float32 {
 
 // limit applies limitPairs to all codes of a site.
 func (c *Codes) limit(s Site) bool {
-	if s.PairLimit == 0 || c.Grid.Levels != nil {
+	if !s.limitsPairs(c.Grid) {
 		return false
 	}
 	return limitPairs(c.Q, rowOrder(s.Dims), int16(s.PairLimit))
@@ -157,7 +191,7 @@ func (c *Codes) limit(s Site) bool {
 
 // partners gives the index of the neighbour of a weight in its pair, -1 where it has none; nil where pairs are not limited.
 func (s Site) partners(g Grid) func(i int) int {
-	if s.PairLimit == 0 || g.Levels != nil {
+	if !s.limitsPairs(g) {
 		return nil
 	}
 	order := rowOrder(s.Dims)

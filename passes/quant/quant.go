@@ -84,8 +84,8 @@ func trainedStep(s Site, start []float32, g Grid) State {
 
 // fakeQuantize builds Mul(Round(Clip(Div(W, step), lo, hi)), step), and for {-1, +1} the same around halves:
 // (2 Round(Clip(W/(2 step) + 1/2, 0, 1)) - 1) step. With Round's gradient taken as one its derivatives are one inside the clip range
-// and zero outside for W, and round(W/step) - W/step inside and the level outside for step.
-func fakeQuantize(b *ir.Builder, w, step *ir.Value, g Grid) *ir.Value {
+// and zero outside for W, and round(W/step) - W/step inside and the level outside for step. Pairs of codes are limited where s says so.
+func fakeQuantize(b *ir.Builder, w, step *ir.Value, g Grid, s Site) *ir.Value {
 	op := func(name string, in ...*ir.Value) *ir.Value { return b.Op(name, in) }
 	x := op("Div", w, step)
 	if g.Binary {
@@ -94,6 +94,9 @@ func fakeQuantize(b *ir.Builder, w, step *ir.Value, g Grid) *ir.Value {
 		x = op("Sub", op("Mul", op("Round", x), b.Float(2)), one)
 	} else {
 		x = op("Round", op("Clip", x, b.Float(float32(g.Lo)), b.Float(float32(g.Hi))))
+	}
+	if s.limitsPairs(g) {
+		x = limitedPairs(b, x, s.Dims, s.PairLimit)
 	}
 	return op("Mul", x, step)
 }
