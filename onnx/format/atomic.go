@@ -23,7 +23,7 @@ func create(path string) (*pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{tmp: f.Name(), final: path, f: f, w: bufio.NewWriterSize(f, 64<<10)}
+	p := &pending{tmp: f.Name(), final: path, f: f, w: bufio.NewWriterSize(&eager{f: f}, 64<<10)}
 	if err := f.Chmod(mode); err != nil {
 		p.discard()
 		return nil, err
