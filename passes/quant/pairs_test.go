@@ -2,9 +2,15 @@ package quant
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"mqatc/onnx/ir"
+	"mqatc/onnx/op"
+	"mqatc/passes/grad"
+	"mqatc/runtime/ort/orttest"
 )
 
 // pairSums are the largest sums of like sign of neighbours in a channels-last row.
@@ -120,5 +126,39 @@ func TestPairsThatExceedTheLimitAreNamed(t *testing.T) {
 	}
 	if err := CheckPairs([]int64{127, -127, -127, 127}, dims, 1); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestGradientOfLimitedPairs: below the limit codes pass their gradients on; above it their difference does, and their sum, which
+// stays at the limit, does not, as beyond the range of Clip.
+func TestGradientOfLimitedPairs(t *testing.T) {
+	orttest.TestLibrary(t)
+	up := []float32{3, 0.5}
+	for _, c := range []struct {
+		w, want []float32
+		step    float32
+	}{
+		{[]float32{10, 20}, up, 0},
+		{[]float32{100, 100}, []float32{1.25, -1.25}, 64*3 + 64*0.5},
+		{[]float32{-120, -30}, []float32{1.25, -1.25}, (-109+45)*3 + (-19-45)*0.5},
+		{[]float32{-120, 30}, up, 0},
+	} {
+		m := weightModel(t, c.w, 1, 2, 1, 1)
+		rep, err := Insert(m, Spec{Weights: map[string]WeightSpec{"W": {Bits: 8, Quantizer: "lsq", Scale: []float32{1}, Pairs: true}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := ir.NewBuilder(m.Graph, "test", op.InferNode)
+		loss := b.Op("ReduceSum", []*ir.Value{b.Op("Mul", []*ir.Value{m.Graph.Value(rep.Weights[0].Output), b.Floats(up, 1, 2, 1, 1)})}, ir.AInt("keepdims", 0))
+		g, err := grad.Gradients(m.Graph, []grad.Seed{{Value: loss}}, []*ir.Value{m.Graph.Value("W"), m.Graph.Value("W" + StepSuffix)}, grad.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := runOne(t, m, g[0].Name()); !slices.Equal(got, c.want) {
+			t.Errorf("%v: gradient %v, want %v", c.w, got, c.want)
+		}
+		if got := runOne(t, m, g[1].Name())[0]; got != c.step {
+			t.Errorf("%v: gradient of the step %g, want %g", c.w, got, c.step)
+		}
 	}
 }
