@@ -90,7 +90,7 @@ func (n *net) fused(cell, shares, module string, maps ...*ir.Value) *ir.Value {
 		sum = m
 	}
 	module = cell + "." + module
-	y := n.separable(module, n.swish(cell+".swish", sum), conv{out: n.channels(sum), gain: siluGain})
+	y := n.separable(module, n.swish(cell+".swish", sum), conv{out: n.channels(sum), gain: siluGain * float64(len(maps))})
 	return n.norm(module+".bn", y, efficientNorm)
 }
 

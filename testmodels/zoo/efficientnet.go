@@ -14,7 +14,7 @@ const siluGain = 2.8
 
 // efficientNetB0 returns the maps of strides 8, 16 and 32 (Tan and Le, ICML 2019), without the last convolution and the classifier.
 func (n *net) efficientNetB0(module string, x *ir.Value) (taps []*ir.Value) {
-	x = n.conv(module+"._conv_stem.conv", x, conv{out: n.width(32), kernel: 3, stride: 2, same: true, gain: siluGain})
+	x = n.conv(module+"._conv_stem.conv", x, conv{out: n.width(32), kernel: 3, stride: 2, same: true, gain: 1})
 	x = n.swish(module+"._swish", n.norm(module+"._bn0", x, efficientNorm))
 	at := 0
 	for _, s := range []struct {
@@ -44,7 +44,7 @@ func (n *net) inverted(module string, x *ir.Value, expand, kernel, stride, out i
 	swish := module + "._swish"
 	y := x
 	if expand > 1 {
-		y = n.conv(module+"._expand_conv.conv", y, conv{out: wide, gain: siluGain})
+		y = n.conv(module+"._expand_conv.conv", y, conv{out: wide, gain: 1})
 		y = n.swish(swish, n.norm(module+"._bn0", y, efficientNorm))
 	}
 	y = n.conv(module+"._depthwise_conv.conv", y, conv{out: wide, kernel: kernel, stride: stride, group: wide, same: true, gain: siluGain})
@@ -52,8 +52,12 @@ func (n *net) inverted(module string, x *ir.Value, expand, kernel, stride, out i
 	s := n.conv(module+"._se_reduce.conv", n.call("GlobalAveragePool", module, y), conv{out: max(1, in/4), bias: true, gain: siluGain})
 	s = n.conv(module+"._se_expand.conv", n.swish(swish, s), conv{out: wide, bias: true, gain: siluGain})
 	y = n.call("Mul", module, n.call("Sigmoid", module, s), y)
-	y = n.norm(module+"._bn2", n.conv(module+"._project_conv.conv", y, conv{out: out, gain: 4 * siluGain}), efficientNorm)
-	if stride == 1 && in == out {
+	last, residual := efficientNorm, stride == 1 && in == out
+	if residual {
+		last.gamma = branchGamma
+	}
+	y = n.norm(module+"._bn2", n.conv(module+"._project_conv.conv", y, conv{out: out, gain: 4 * siluGain}), last)
+	if residual {
 		y = n.call("Add", module, y, x)
 	}
 	return y

@@ -24,7 +24,7 @@ type conv struct {
 func (n *net) conv(module string, x *ir.Value, c conv) *ir.Value {
 	k, s, d, g := max(c.kernel, 1), max(c.stride, 1), max(c.dilation, 1), max(c.group, 1)
 	in := n.channels(x)
-	w := n.param(module+".weight", normal(c.spread(in/g*k*k)), int64(c.out), int64(in/g), int64(k), int64(k))
+	w := n.param(module+".weight", spread(c.scale(in/g*k*k)), int64(c.out), int64(in/g), int64(k), int64(k))
 	inputs := list(x, w)
 	if c.bias {
 		inputs = append(inputs, n.param(module+".bias", filled(c.start), int64(c.out)))
@@ -38,7 +38,7 @@ func (n *net) conv(module string, x *ir.Value, c conv) *ir.Value {
 		ir.AInts("kernel_shape", int64(k), int64(k)), ir.AInts("pads", pads...), ir.AInts("strides", int64(s), int64(s)))
 }
 
-func (c conv) spread(fan int) float64 {
+func (c conv) scale(fan int) float64 {
 	switch {
 	case c.deviation > 0:
 		return c.deviation
@@ -62,7 +62,7 @@ func (n *net) samePads(x *ir.Value, kernel, stride int) []int64 {
 // deconv is a transposed convolution of 3x3 without bias that doubles height and width.
 func (n *net) deconv(module string, x *ir.Value, out int) *ir.Value {
 	in := n.channels(x)
-	w := n.param(module+".weight", normal(math.Sqrt(2/(float64(in)*9/4))), int64(in), int64(out), 3, 3)
+	w := n.param(module+".weight", spread(math.Sqrt(2/(float64(in)*9/4))), int64(in), int64(out), 3, 3)
 	return n.op("ConvTranspose", module, list(x, w), ir.AInts("dilations", 1, 1), ir.AInt("group", 1), ir.AInts("kernel_shape", 3, 3),
 		ir.AInts("output_padding", 1, 1), ir.AInts("pads", 1, 1, 1, 1), ir.AInts("strides", 2, 2))
 }
@@ -70,7 +70,7 @@ func (n *net) deconv(module string, x *ir.Value, out int) *ir.Value {
 // linear is a fully connected layer.
 func (n *net) linear(module string, x *ir.Value, out int, gain float64) *ir.Value {
 	in := n.dim(x, 1)
-	w := n.param(module+".weight", normal(math.Sqrt(gain/float64(in))), int64(out), int64(in))
+	w := n.param(module+".weight", spread(math.Sqrt(gain/float64(in))), int64(out), int64(in))
 	b := n.param(module+".bias", filled(0), int64(out))
 	return n.op("Gemm", module, list(x, w, b), ir.AFloat("alpha", 1), ir.AFloat("beta", 1), ir.AInt("transB", 1))
 }

@@ -125,10 +125,17 @@ func (n *net) param(name string, fill func(rng *rand.Rand, v []float32), dims ..
 	return v
 }
 
-func normal(deviation float64) func(*rand.Rand, []float32) {
+// spread draws evenly around 0, two numbers at a time.
+func spread(deviation float64) func(*rand.Rand, []float32) {
+	scale := float32(deviation * math.Sqrt(3) / (1 << 31))
 	return func(rng *rand.Rand, v []float32) {
+		bits := uint64(0)
 		for i := range v {
-			v[i] = float32(rng.NormFloat64() * deviation)
+			if i%2 == 0 {
+				bits = rng.Uint64()
+			}
+			v[i] = float32(int32(bits)) * scale
+			bits >>= 32
 		}
 	}
 }

@@ -226,28 +226,24 @@ func TestNetworksRun(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			batches := []int64{1, 2}
-			if a.Name == "fasterrcnn" {
-				batches = batches[:1]
+			out, err := s.Run(feeds(t, m, 2), nil)
+			if err != nil {
+				t.Fatal(err)
 			}
-			for _, batch := range batches {
-				out, err := s.Run(feeds(t, m, batch), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if len(out) != len(m.Graph.Outputs()) {
-					t.Errorf("%d outputs of %d", len(out), len(m.Graph.Outputs()))
-				}
-				for _, v := range m.Graph.Outputs() {
-					finite(t, v.Name(), out[v.Name()])
-				}
+			if len(out) != len(m.Graph.Outputs()) {
+				t.Errorf("%d outputs of %d", len(out), len(m.Graph.Outputs()))
+			}
+			for _, v := range m.Graph.Outputs() {
+				alike := a.Name == "caspacenet" && (strings.HasSuffix(v.Name(), "_64") || strings.HasSuffix(v.Name(), "_128"))
+				finite(t, v.Name(), out[v.Name()], alike)
 			}
 		})
 	}
 }
 
-// finite asks for numbers that a trainer can start from: neither infinite nor all alike.
-func finite(t *testing.T, name string, x *ir.Tensor) {
+// finite asks for numbers that a trainer can start from: small, and not all alike. Those of CA-SpaceNet's two coarsest levels are: both
+// pyramids compute them from the same map with the same weights, so that their difference is zero in the authors' code too.
+func finite(t *testing.T, name string, x *ir.Tensor, alike bool) {
 	t.Helper()
 	f, err := x.Float32s()
 	if err != nil {
@@ -257,7 +253,7 @@ func finite(t *testing.T, name string, x *ir.Tensor) {
 	for _, v := range f {
 		low, high = min(low, float64(v)), max(high, float64(v))
 	}
-	if !(low > -1e4 && high < 1e4) || low == high {
+	if !(low > -50 && high <= 64) || (low == high) != alike {
 		t.Errorf("%s%v lies in %v..%v", name, x.Dims(), low, high)
 	}
 	t.Logf("%s%v %.3g..%.3g", name, x.Dims(), low, high)
