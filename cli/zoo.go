@@ -1,25 +1,15 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/urfave/cli/v2"
 
 	"mqatc/onnx/format"
-	"mqatc/onnx/ir"
 	"mqatc/runtime/task"
-	"mqatc/testmodels/cubesat"
+	"mqatc/testmodels/zoo"
 )
-
-// architectures are the networks that `zoo` builds.
-var architectures = []struct {
-	name, about string
-	size        int
-	build       func(seed uint64, size int, width float64) (*ir.Model, error)
-	task        string
-}{
-	{"cubesat", "pose network of the cube satellite: backbone, pyramid, shared heads", 96, cubesat.Network, "cubesat"},
-}
 
 func zooCommand() *cli.Command {
 	return &cli.Command{
@@ -36,37 +26,39 @@ func zooCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			for _, a := range architectures {
-				if a.name != name {
-					continue
-				}
-				size := c.Int("size")
-				if size == 0 {
-					size = a.size
-				}
-				m, err := a.build(c.Uint64("seed"), size, c.Float64("width"))
-				if err != nil {
-					return fmt.Errorf("zoo: %w", err)
-				}
-				t, err := task.Lookup(a.task)
-				if err != nil {
-					return err
-				}
-				if err := t.Keep(m); err != nil {
-					return err
-				}
-				_, err = format.Save(m, c.String("o"), format.SaveOptions{})
+			a, ok := zoo.Find(name)
+			if !ok {
+				return usagef("no network is called %q; there are:\n%s", name, zooList())
+			}
+			o := zoo.Options{Seed: c.Uint64("seed"), Height: c.Int("size"), Width: c.Int("size"), Factor: c.Float64("width")}
+			if o.Factor == 0 {
+				return usageError(errors.New("--width 0: a factor on channel counts"))
+			}
+			m, err := a.Build(o)
+			if err != nil {
 				return err
 			}
-			return usagef("no network is called %q; there are:\n%s", name, zooList())
+			t, err := task.Lookup(a.Task)
+			if err != nil {
+				return err
+			}
+			if err := t.Keep(m); err != nil {
+				return err
+			}
+			_, err = format.Save(m, c.String("o"), format.SaveOptions{})
+			return err
 		},
 	}
 }
 
 func zooList() string {
 	s := ""
-	for _, a := range architectures {
-		s += fmt.Sprintf("  %s  %s\n", a.name, a.about)
+	for _, a := range zoo.Table {
+		size := fmt.Sprint(a.Width)
+		if a.Height != a.Width {
+			size = fmt.Sprintf("%dx%d", a.Width, a.Height)
+		}
+		s += fmt.Sprintf("  %-13s%s; %s pixels\n", a.Name, a.About, size)
 	}
 	return s
 }

@@ -47,7 +47,8 @@ type Request struct {
 	Bits   []int // widths to choose from; empty means 2, 4, 8
 	// Assign fixes widths by name of a module (or layer), or by role for all modules of that role that are not named. 32 keeps float.
 	Assign map[string]int
-	// CountSharedPerUse counts a weight as often as it is used in the nominal figure.
+	// CountSharedPerUse counts a weight in the nominal figure as often as it is used on maps of one size, as the paper counts what
+	// CA-SpaceNet's pyramids share; its heads, which read maps of five sizes, count once there too.
 	CountSharedPerUse bool
 	// Layers gives each weight a width of its own.
 	Layers bool
