@@ -8,6 +8,9 @@ import (
 
 func vjpIdentity(c *call, _ int) *ir.Value { return c.dy() }
 
+// noInput is the rule of operators whose inputs have no gradient.
+func noInput(*call, int) *ir.Value { return nil }
+
 // vjpDropout covers inference, where Dropout is the identity.
 func vjpDropout(c *call, i int) *ir.Value {
 	if i != 0 {
