@@ -155,8 +155,28 @@ def unsettle(net):
             p.data.normal_(0, 0.05)
 
 
+class Gate(nn.Module):
+    """Hardsigmoid, or Hardswish, of operators whose gradients PyTorch can differentiate."""
+
+    def __init__(self, swish):
+        super().__init__()
+        self.swish = swish
+
+    def forward(self, x):
+        gate = F.relu6(x + 3) / 6
+        return x * gate if self.swish else gate
+
+
+def twice_differentiable(net):
+    for name, m in net.named_children():
+        if isinstance(m, (nn.Hardsigmoid, nn.Hardswish)):
+            setattr(net, name, Gate(isinstance(m, nn.Hardswish)))
+        twice_differentiable(m)
+    return net
+
+
 def reference(net, image):
-    net = copy.deepcopy(net).double()
+    net = twice_differentiable(copy.deepcopy(net).double())
     params = list(net.parameters())
     directions = [torch.randn(p.shape, dtype=torch.float32) * max(p.detach().float().pow(2).mean().sqrt().item(), 1e-3) for p in params]
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
