@@ -22,7 +22,7 @@ type input struct {
 	lo, hi float64
 	kinks  []float64 // values keep their distance from these
 	vals   []float64 // given values instead of random ones
-	kind   string    // "" differentiated, "const" float constant, "ints" int64 constant, "late" int64 known at run time, "int32", "int8" and "uint8" constants, "bool", "absent"
+	kind   string    // "" differentiated, "const" float constant, "ints" int64 constant, "late" int64 known at run time, "int32", "int8" and "uint8" constants, "bool", "flag" bool constant, "absent"
 }
 
 // ruleCase is a node, whose gradients by every differentiated input are checked, first and second order.

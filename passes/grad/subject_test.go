@@ -136,6 +136,12 @@ func (s *subject) addInput(c ruleCase, i int, p input, r *rand.Rand) (*ir.Value,
 			return nil, err
 		}
 		return g.AddInitializer(name, t)
+	case "flag":
+		t, err := ir.FromBools([]bool{a.v[0] != 0}, p.dims...)
+		if err != nil {
+			return nil, err
+		}
+		return g.AddInitializer(name, t)
 	case "late":
 		return s.input(name, ir.Int64, a)
 	case "bool":
