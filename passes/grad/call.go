@@ -20,6 +20,8 @@ type call struct {
 	memo map[string]*ir.Value
 	// tables holds constants that only depend on a geometry, by that geometry, for all nodes.
 	tables map[string]*ir.Value
+	active map[*ir.Value]bool
+	cotIn  map[*ir.Value]*ir.Value // cotangents of the inputs of a decomposed operator
 }
 
 func (c *call) in(i int) *ir.Value  { return c.n.Input(i) }

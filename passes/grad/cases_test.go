@@ -119,7 +119,7 @@ func reduceCases() []ruleCase {
 		ruleCase{op: "CumSum", name: "exclusive reverse", in: []input{x(3, 4), ints(0).shaped()}, attrs: []ir.Attr{ir.AInt("exclusive", 1), ir.AInt("reverse", 1)}},
 		ruleCase{op: "BatchNormalization", name: "inference", in: []input{x(2, 3, 4, 2), x(3), x(3), x(3), in(0.5, 2, 3)}},
 		ruleCase{op: "BatchNormalization", name: "rank 2", in: []input{x(4, 3), x(3), x(3), num(0.1, 0.2, 0.3), num(1, 2, 0.5)}},
-		ruleCase{op: "BatchNormalization", name: "training", nout: 3, in: []input{x(3, 2, 4, 2), x(2), x(2), num(0, 0), num(1, 1)}, attrs: []ir.Attr{ir.AInt("training_mode", 1)}},
+		ruleCase{op: "BatchNormalization", name: "training", nout: 3, in: []input{x(3, 2, 4, 2), x(2), x(2), x(2), in(0.5, 2, 2)}, attrs: []ir.Attr{ir.AInt("training_mode", 1), ir.AFloat("momentum", 0.7)}},
 		ruleCase{op: "InstanceNormalization", in: []input{x(2, 3, 4, 2), x(3), x(3)}},
 		ruleCase{op: "LayerNormalization", name: "last", in: []input{x(2, 3, 4), x(4), x(4)}},
 		ruleCase{op: "LayerNormalization", name: "two", in: []input{x(2, 3, 4), x(3, 4)}, attrs: []ir.Attr{ir.AInt("axis", 1)}},
@@ -171,7 +171,7 @@ func linearCases() []ruleCase {
 
 var ruleCases = func() []ruleCase {
 	var cs []ruleCase
-	for _, f := range []func() []ruleCase{unaryCases, elementwiseCases, reduceCases, linearCases, convCases, poolCases, shapeCases, indexCases} {
+	for _, f := range []func() []ruleCase{unaryCases, elementwiseCases, reduceCases, linearCases, convCases, poolCases, shapeCases, indexCases, moreCases, sampleCases, attentionCases} {
 		cs = append(cs, f()...)
 	}
 	return cs

@@ -189,8 +189,14 @@ func (e *evaluator) eval(n *ir.Node, in []*arr) ([]*arr, error) {
 	if f := reduceFunc(n.Op); f != nil {
 		return one(reduceArr(n, in, f))
 	}
-	if f := arrOps[n.Op]; f != nil {
+	if f := arrOps[n.Op]; f != nil && n.Domain == "" {
 		return f(e, n, in)
+	}
+	if n.Is("If") {
+		return e.evalIf(n, in)
+	}
+	if r, _ := ruleOf(n); r.parts != nil {
+		return e.evalParts(n, r)
 	}
 	return nil, fmt.Errorf("the test evaluator has no %s", n.Op)
 }
@@ -241,6 +247,20 @@ func unaryFunc(n *ir.Node, ste bool) func(float64) float64 {
 			}
 			return math.Trunc(x)
 		}
+	case "Shrink":
+		return func(x float64) float64 {
+			b := float64(n.Float("bias", 0))
+			switch l := float64(n.Float("lambd", 0.5)); {
+			case x > l:
+				return x - b
+			case x < -l:
+				return x + b
+			}
+			return 0
+		}
+	case "Swish", "QuickGelu":
+		a := alpha(map[string]float32{"Swish": 1, "QuickGelu": 1.702}[n.Op])
+		return func(x float64) float64 { return x * sigmoid(a*x) }
 	case "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu":
 		return kinked(n)
 	case "HardSigmoid":
@@ -309,6 +329,13 @@ func binaryFunc(n *ir.Node) func(a, b float64) float64 {
 		return math.Min
 	case "Max":
 		return math.Max
+	case "Mod":
+		if n.Int("fmod", 0) != 0 {
+			return math.Mod
+		}
+		return func(a, b float64) float64 { return a - b*math.Floor(a/b) }
+	case "And":
+		return func(a, b float64) float64 { return is(a != 0 && b != 0) }
 	case "PRelu":
 		return func(a, b float64) float64 {
 			if a < 0 {

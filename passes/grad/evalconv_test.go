@@ -254,6 +254,9 @@ func evalEinsum(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 	if !explicit {
 		rhs = implicitOutput(lhs)
 	}
+	if strings.Contains(eq, "...") { // one dimension
+		lhs, rhs = strings.ReplaceAll(lhs, "...", "Z"), strings.ReplaceAll(rhs, "...", "Z")
+	}
 	terms := strings.Split(lhs, ",")
 	size := map[byte]int64{}
 	var letters []byte

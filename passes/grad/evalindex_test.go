@@ -1,6 +1,10 @@
 package grad
 
-import "mqatc/onnx/ir"
+import (
+	"math"
+
+	"mqatc/onnx/ir"
+)
 
 func evalGather(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 	x, idx := in[0], in[1]
@@ -40,11 +44,7 @@ func evalScatterElements(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 		dst := append([]int64{}, at...)
 		dst[axis] = (int64(idx.v[k]) + x.shape[axis]) % x.shape[axis]
 		p := dot(dst, xs)
-		if n.Str("reduction", "none") == "add" {
-			y.v[p] += up.v[k]
-		} else {
-			y.v[p] = up.v[k]
-		}
+		y.v[p] = reduced(n, y.v[p], up.v[k])
 	})
 	return []*arr{y}, nil
 }
@@ -83,12 +83,23 @@ func evalScatterND(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 	y := &arr{x.shape, append([]float64{}, x.v...)}
 	eachTuple(x, idx, 0, func(t, pos, size int64) {
 		for i := int64(0); i < size; i++ {
-			if n.Str("reduction", "none") == "add" {
-				y.v[pos+i] += up.v[t*size+i]
-			} else {
-				y.v[pos+i] = up.v[t*size+i]
-			}
+			y.v[pos+i] = reduced(n, y.v[pos+i], up.v[t*size+i])
 		}
 	})
 	return []*arr{y}, nil
+}
+
+// reduced is what a scatter makes of an element and an update.
+func reduced(n *ir.Node, old, up float64) float64 {
+	switch n.Str("reduction", "none") {
+	case "add":
+		return old + up
+	case "mul":
+		return old * up
+	case "max":
+		return math.Max(old, up)
+	case "min":
+		return math.Min(old, up)
+	}
+	return up
 }

@@ -10,6 +10,9 @@ import (
 func evalResize(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 	x := in[0]
 	r := len(x.shape)
+	if n.Int("antialias", 0) != 0 || n.Str("keep_aspect_ratio_policy", "stretch") != "stretch" || n.Str("coordinate_transformation_mode", "") == "tf_crop_and_resize" {
+		return resizedByMatrices(n, x)
+	}
 	s, scale := append([]int64{}, x.shape...), make([]float64, r)
 	for i := range scale {
 		scale[i] = 1
@@ -71,16 +74,20 @@ func sampleAt(n *ir.Node, x *arr, out []int64, pos []float64, axis int, idx []in
 		return (1-(p-lo))*rest(int64(lo)) + (p-lo)*rest(int64(lo)+1)
 	case "cubic":
 		a := float64(n.Float("cubic_coeff_a", -0.75))
-		sum := 0.0
+		sum, whole := 0.0, 0.0
 		for k := -1.0; k <= 2; k++ {
+			if at := int64(lo + k); (at < 0 || at >= d) && n.Int("exclude_outside", 0) != 0 {
+				continue
+			}
 			t := math.Abs(p - lo - k)
 			w := a*t*t*t - 5*a*t*t + 8*a*t - 4*a
 			if t <= 1 {
 				w = (a+2)*t*t*t - (a+3)*t*t + 1
 			}
 			sum += w * rest(int64(lo+k))
+			whole += w
 		}
-		return sum
+		return sum / whole
 	}
 	switch n.Str("nearest_mode", "round_prefer_floor") {
 	case "floor":
@@ -230,9 +237,24 @@ func evalNorm(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 		y.v[k] = xhat.v[k]*in[1].v[ch] + in[2].v[ch]
 	})
 	if n.Op == "BatchNormalization" && n.Int("training_mode", 0) != 0 {
-		return []*arr{y, in[3], in[4]}, nil
+		return append([]*arr{y}, runningStatistics(n, in)...), nil
 	}
 	return []*arr{y}, nil
+}
+
+func runningStatistics(n *ir.Node, in []*arr) []*arr {
+	x, m := in[0], float64(n.Float("momentum", 0.9))
+	mean, variance := newArr(in[3].shape...), newArr(in[4].shape...)
+	share := float64(x.shape[1]) / float64(len(x.v))
+	each(x.shape, func(at []int64, k int64) { mean.v[at[1]] += x.v[k] * share })
+	each(x.shape, func(at []int64, k int64) {
+		variance.v[at[1]] += (x.v[k] - mean.v[at[1]]) * (x.v[k] - mean.v[at[1]]) * share
+	})
+	for k := range mean.v {
+		mean.v[k] = m*in[3].v[k] + (1-m)*mean.v[k]
+		variance.v[k] = m*in[4].v[k] + (1-m)*variance.v[k]
+	}
+	return []*arr{mean, variance}
 }
 
 func evalLoss(e *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
@@ -282,6 +304,9 @@ var logSoftmax = func() *ir.Node {
 
 func evalOneHot(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 	axis := int(n.Int("axis", -1))
+	if axis < 0 {
+		axis += len(in[0].shape) + 1
+	}
 	s := append(append(append([]int64{}, in[0].shape[:axis]...), int64(in[1].v[0])), in[0].shape[axis:]...)
 	y := newArr(s...)
 	each(s, func(at []int64, k int64) {

@@ -21,7 +21,7 @@ var arrOps = map[string]func(e *evaluator, n *ir.Node, in []*arr) ([]*arr, error
 	"LayerNormalization": evalNorm, "GroupNormalization": evalNorm, "LpNormalization": evalLpNorm,
 	"Conv": evalConv, "ConvTranspose": evalConvTranspose, "AveragePool": evalPool, "MaxPool": evalPool,
 	"SoftmaxCrossEntropyLoss": evalLoss, "NegativeLogLikelihoodLoss": evalLoss, "OneHot": evalOneHot,
-	"MatMul": evalMatMul, "Gemm": evalGemm, "Einsum": evalEinsum,
+	"MatMul": evalMatMul, "Gemm": evalGemm, "Einsum": evalEinsum, "MaxUnpool": evalMaxUnpool, "ReverseSequence": evalReverseSequence,
 }
 
 func evalConstant(_ *evaluator, n *ir.Node, _ []*arr) ([]*arr, error) {

@@ -90,10 +90,7 @@ type engine struct {
 }
 
 func ruleOf(n *ir.Node) (row, bool) {
-	if n.Domain != "" && n.Domain != "ai.onnx" {
-		return row{}, false
-	}
-	r, ok := table[n.Op]
+	r, ok := table[opName(n)]
 	return r, ok
 }
 
@@ -111,10 +108,22 @@ func (e *engine) mark(n *ir.Node) {
 		if o.Name() == "" || (e.opt.Stop != nil && e.opt.Stop(o)) {
 			continue
 		}
-		if d.IsFloat() || d == ir.Undefined || r.carry || r.quantizes {
+		// An integer that takes part in integer arithmetic between quantization and dequantization: without a rule for it the
+		// gradient is not zero but unknown.
+		if d.IsFloat() || d == ir.Undefined || r.carry || r.quantizes || !known || e.readsInteger(n) {
 			e.active[o], e.flows[o] = true, true
 		}
 	}
+}
+
+// readsInteger reports whether n reads an integer that carries a cotangent.
+func (e *engine) readsInteger(n *ir.Node) bool {
+	for _, v := range n.Inputs() {
+		if v != nil && e.active[v] && v.DType() != ir.Undefined && !v.DType().IsFloat() {
+			return true
+		}
+	}
+	return false
 }
 
 // reads reports whether n, or a graph inside it, reads an active value.
@@ -186,7 +195,7 @@ func (e *engine) visit(n *ir.Node) error {
 	if !e.reads(n) {
 		return nil
 	}
-	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, tables: e.tables}
+	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, tables: e.tables, active: e.active}
 	e.b.Site = siteOf(n)
 	any := false
 	for _, o := range n.Outputs() {
@@ -207,11 +216,22 @@ func (e *engine) visit(n *ir.Node) error {
 	if !ok {
 		return fmt.Errorf("pass %s: no gradient rule for operator %s (node %v)", e.opt.Pass, opName(n), n)
 	}
+	if r.branches {
+		if err := e.branches(n, c.cots); err != nil {
+			return fmt.Errorf("pass %s: gradient of node %v: %w", e.opt.Pass, n, err)
+		}
+		return nil
+	}
 	for i, v := range n.Inputs() {
 		if v == nil || !e.active[v] {
 			continue
 		}
-		ct := r.vjp(c, i)
+		var ct *ir.Value
+		if r.parts != nil {
+			ct = c.part(r.parts, i)
+		} else {
+			ct = r.vjp(c, i)
+		}
 		if ct != nil && r.broadcast {
 			ct = c.unbroadcast(ct, v)
 		}
@@ -232,7 +252,7 @@ func (e *engine) visit(n *ir.Node) error {
 }
 
 func opName(n *ir.Node) string {
-	if n.Domain != "" {
+	if n.Domain != "" && n.Domain != "ai.onnx" {
 		return n.Domain + "." + n.Op
 	}
 	return n.Op

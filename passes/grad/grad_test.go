@@ -349,29 +349,51 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestSubgraphs: a value read inside an If is not silently a constant.
-func TestSubgraphs(t *testing.T) {
+// TestLoops: a value read inside a Loop is not silently a constant.
+func TestLoops(t *testing.T) {
 	n := newNet(t)
 	x := n.input("x", 3)
-	cond, _ := n.m.Graph.AddInput("cond", ir.TensorType(ir.Bool, ir.StaticShape()))
-	branch := func(op string) *ir.Graph {
-		s := ir.NewSubgraph(op, n.m.Graph)
-		m, err := s.Append(ir.NodeSpec{Op: op, Inputs: []*ir.Value{x}, Outputs: []string{op + "_y"}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.Output(0).Type = x.Type
-		s.AddOutput(m.Output(0))
-		return s
+	s := ir.NewSubgraph("body", n.m.Graph)
+	s.AddInput("i", ir.TensorType(ir.Int64, ir.StaticShape()))
+	c, _ := s.AddInput("c", ir.TensorType(ir.Bool, ir.StaticShape()))
+	m, err := s.Append(ir.NodeSpec{Op: "Relu", Inputs: []*ir.Value{x}, Outputs: []string{"s_y"}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	m, err := n.m.Graph.Append(ir.NodeSpec{Op: "If", Name: "choice", Inputs: []*ir.Value{cond}, Outputs: []string{"y"},
-		Attrs: []ir.Attr{ir.AGraph("then_branch", branch("Relu")), ir.AGraph("else_branch", branch("Neg"))}})
+	m.Output(0).Type = x.Type
+	same, _ := s.Append(ir.NodeSpec{Op: "Identity", Inputs: []*ir.Value{c}, Outputs: []string{"c_out"}})
+	s.AddOutput(same.Output(0))
+	s.AddOutput(m.Output(0))
+	count, _ := n.m.Graph.AddInput("count", ir.TensorType(ir.Int64, ir.StaticShape()))
+	m, err = n.m.Graph.Append(ir.NodeSpec{Op: "Loop", Name: "round", Inputs: []*ir.Value{count, nil}, Outputs: []string{"y"},
+		Attrs: []ir.Attr{ir.AGraph("body", s)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Output(0).Type = x.Type
 	_, err = Gradients(n.m.Graph, []Seed{{m.Output(0), x}}, []*ir.Value{x}, Options{})
-	if err == nil || !strings.Contains(err.Error(), "If choice") {
+	if err == nil || !strings.Contains(err.Error(), "Loop round") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestIntegerArithmetic: an operator on quantized integers is not silently a constant.
+func TestIntegerArithmetic(t *testing.T) {
+	n := newNet(t)
+	x, s := n.input("x", 2, 3), n.b.Float(0.05)
+	zero := n.b.Const(int8Zero(t))
+	q := n.op("QuantizeLinear", []*ir.Value{x, s, zero})
+	m, err := n.m.Graph.Append(ir.NodeSpec{Op: "QLinearSomething", Name: "kernel", Inputs: []*ir.Value{q}, Outputs: []string{"z"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Output(0).Type = q.Type
+	y := n.op("DequantizeLinear", []*ir.Value{m.Output(0), s, zero})
+	if err := n.b.Err(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Gradients(n.m.Graph, []Seed{{y, x}}, []*ir.Value{x}, Options{})
+	if err == nil || !strings.Contains(err.Error(), "QLinearSomething") || !strings.Contains(err.Error(), "kernel") {
 		t.Errorf("error %v", err)
 	}
 }

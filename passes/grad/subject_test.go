@@ -3,6 +3,7 @@ package grad
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"mqatc/onnx/ir"
@@ -39,6 +40,14 @@ func build(c ruleCase, r *rand.Rand) (*subject, error) {
 	if opset > 17 {
 		s.m.IRVersion = 10
 	}
+	if opset > 21 {
+		s.m.IRVersion = 11
+	}
+	domain, name := "", c.op
+	if k := strings.LastIndex(c.op, "."); k >= 0 {
+		domain, name = c.op[:k], c.op[k+1:]
+		s.m.SetOpset(domain, 1)
+	}
 	g := s.m.Graph
 	var ins []*ir.Value
 	for i, p := range c.in {
@@ -49,11 +58,16 @@ func build(c ruleCase, r *rand.Rand) (*subject, error) {
 		ins = append(ins, v)
 	}
 	b := ir.NewBuilder(g, "test", op.InferNode)
-	first := c.op
+	first := name
 	if c.op == "DequantizeLinear" {
 		first = "QuantizeLinear"
 	}
-	outs := b.Node(ir.NodeSpec{Op: first, Inputs: ins, Attrs: c.attrs}, max(c.nout, 1))
+	var outs []*ir.Value
+	if c.make != nil {
+		outs = c.make(b, ins)
+	} else {
+		outs = b.Node(ir.NodeSpec{Op: first, Domain: domain, Inputs: ins, Attrs: c.attrs}, max(c.nout, 1))
+	}
 	if first == "QuantizeLinear" {
 		outs = []*ir.Value{b.Op("DequantizeLinear", append([]*ir.Value{outs[0]}, ins[1:]...), c.attrs...)}
 	}
@@ -63,7 +77,7 @@ func build(c ruleCase, r *rand.Rand) (*subject, error) {
 	var seeds []Seed
 	var us []*ir.Value
 	for i, y := range outs {
-		if !y.DType().IsFloat() || (c.op == "BatchNormalization" && i > 0) {
+		if !y.DType().IsFloat() {
 			continue
 		}
 		dims, ok := y.StaticDims()
@@ -106,12 +120,24 @@ func (s *subject) addInput(c ruleCase, i int, p input, r *rand.Rand) (*ir.Value,
 			return nil, err
 		}
 		return g.AddInitializer(name, t)
+	case "int32":
+		t, err := ir.PackInts(ir.Int32, a.ints(), p.dims...)
+		if err != nil {
+			return nil, err
+		}
+		return g.AddInitializer(name, t)
 	case "int8", "uint8":
 		d := ir.Int8
 		if p.kind == "uint8" {
 			d = ir.Uint8
 		}
 		t, err := ir.PackInts(d, a.ints(), p.dims...)
+		if err != nil {
+			return nil, err
+		}
+		return g.AddInitializer(name, t)
+	case "flag":
+		t, err := ir.FromBools([]bool{a.v[0] != 0}, p.dims...)
 		if err != nil {
 			return nil, err
 		}

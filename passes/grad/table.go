@@ -14,6 +14,10 @@ type row struct {
 	carry bool
 	// quantizes: the integer output carries a cotangent though the input is a float.
 	quantizes bool
+	// branches: cotangents go to values that the node's subgraphs read.
+	branches bool
+	// parts makes the outputs of a decomposed operator from others.
+	parts func(c *call) []*ir.Value
 }
 
 func elementwise(vjp func(c *call, i int) *ir.Value) row { return row{vjp: vjp, broadcast: true} }
@@ -24,7 +28,7 @@ func unary(f func(c *call, x, y, dy *ir.Value) *ir.Value) row {
 	return row{vjp: func(c *call, _ int) *ir.Value { return f(c, c.in(0), c.out(0), c.dy()) }}
 }
 
-// table holds every rule, by operator of the default domain.
+// table holds every rule, by operator; those of other domains have the domain and a dot before their name.
 var table = map[string]row{
 	// vjp_elementwise.go
 	"Add":        elementwise(vjpAdd),
@@ -57,25 +61,32 @@ var table = map[string]row{
 	"Acosh":      unary(vjpAcosh),
 	"Atanh":      unary(vjpAtanh),
 	"Round":      unary(vjpRound),
+	"Mod":        elementwise(vjpMod),
 
 	// vjp_activation.go
-	"Relu":            unary(vjpRelu),
-	"LeakyRelu":       unary(vjpLeakyRelu),
-	"ThresholdedRelu": unary(vjpThresholdedRelu),
-	"PRelu":           elementwise(vjpPRelu),
-	"Elu":             unary(vjpElu),
-	"Selu":            unary(vjpSelu),
-	"Celu":            unary(vjpCelu),
-	"Gelu":            unary(vjpGelu),
-	"Mish":            unary(vjpMish),
-	"Sigmoid":         unary(vjpSigmoid),
-	"HardSigmoid":     unary(vjpHardSigmoid),
-	"HardSwish":       unary(vjpHardSwish),
-	"Tanh":            unary(vjpTanh),
-	"Softplus":        unary(vjpSoftplus),
-	"Softsign":        unary(vjpSoftsign),
-	"Softmax":         unary(vjpSoftmax),
-	"LogSoftmax":      unary(vjpLogSoftmax),
+	"Relu":                    unary(vjpRelu),
+	"LeakyRelu":               unary(vjpLeakyRelu),
+	"ThresholdedRelu":         unary(vjpThresholdedRelu),
+	"PRelu":                   elementwise(vjpPRelu),
+	"Elu":                     unary(vjpElu),
+	"Selu":                    unary(vjpSelu),
+	"Celu":                    unary(vjpCelu),
+	"Gelu":                    unary(vjpGelu),
+	"Mish":                    unary(vjpMish),
+	"Sigmoid":                 unary(vjpSigmoid),
+	"HardSigmoid":             unary(vjpHardSigmoid),
+	"HardSwish":               unary(vjpHardSwish),
+	"Tanh":                    unary(vjpTanh),
+	"Softplus":                unary(vjpSoftplus),
+	"Softsign":                unary(vjpSoftsign),
+	"Softmax":                 unary(vjpSoftmax),
+	"LogSoftmax":              unary(vjpLogSoftmax),
+	"Shrink":                  unary(vjpShrink),
+	"Swish":                   unary(vjpSwish),
+	"com.microsoft.QuickGelu": unary(vjpSwish),
+	"com.microsoft.Gelu":      unary(vjpGelu),
+	"com.microsoft.FastGelu":  decomposed1(fastGelu),
+	"com.microsoft.BiasGelu":  decomposed1(biasGelu),
 
 	// vjp_reduce.go
 	"ReduceSum":         {vjp: vjpReduceSum},
@@ -93,11 +104,17 @@ var table = map[string]row{
 	"CumSum":            {vjp: vjpCumSum},
 
 	// vjp_norm.go
-	"BatchNormalization":    {vjp: vjpBatchNorm},
-	"InstanceNormalization": {vjp: vjpInstanceNorm},
-	"LayerNormalization":    {vjp: vjpLayerNorm},
-	"GroupNormalization":    {vjp: vjpGroupNorm},
-	"LpNormalization":       {vjp: vjpLpNorm},
+	"BatchNormalization":                             {vjp: vjpBatchNorm},
+	"InstanceNormalization":                          {vjp: vjpInstanceNorm},
+	"LayerNormalization":                             {vjp: vjpLayerNorm},
+	"GroupNormalization":                             {vjp: vjpGroupNorm},
+	"LpNormalization":                                {vjp: vjpLpNorm},
+	"LRN":                                            decomposed1(localResponse),
+	"MeanVarianceNormalization":                      decomposed1(meanVariance),
+	"RMSNormalization":                               decomposed(rootMeanSquare),
+	"SimplifiedLayerNormalization":                   decomposed(rootMeanSquare),
+	"com.microsoft.SkipLayerNormalization":           decomposed(skipLayerNorm),
+	"com.microsoft.SkipSimplifiedLayerNormalization": decomposed(skipRootMeanSquare),
 
 	// vjp_conv.go
 	"Conv":          {vjp: vjpConv},
@@ -109,8 +126,11 @@ var table = map[string]row{
 	"Einsum": {vjp: vjpEinsum},
 
 	// vjp_pool.go
-	"AveragePool": {vjp: vjpAveragePool},
-	"MaxPool":     {vjp: vjpMaxPool},
+	"AveragePool":  {vjp: vjpAveragePool},
+	"MaxPool":      {vjp: vjpMaxPool, carry: true},
+	"LpPool":       decomposed1(lpPool),
+	"GlobalLpPool": decomposed1(globalLpPool),
+	"MaxUnpool":    {vjp: vjpMaxUnpool},
 
 	// vjp_shape.go
 	"Identity":     moves(vjpIdentity),
@@ -139,6 +159,8 @@ var table = map[string]row{
 	"ScatterElements": {vjp: vjpScatterElements},
 	"ScatterND":       {vjp: vjpScatterND},
 	"TopK":            {vjp: vjpTopK},
+	"OneHot":          {vjp: vjpOneHot},
+	"ReverseSequence": moves(vjpReverseSequence),
 
 	// vjp_loss.go
 	"NegativeLogLikelihoodLoss": {vjp: vjpLoss},
@@ -147,14 +169,26 @@ var table = map[string]row{
 	// vjp_resize.go
 	"Resize": {vjp: vjpResize},
 
+	// vjp_sample.go
+	"GridSample": decomposed1(gridSample),
+	"AffineGrid": decomposed1(affineGrid),
+	"RoiAlign":   decomposed1(roiAlign),
+
+	// vjp_attention.go
+	"Attention":                        decomposed(attention),
+	"com.microsoft.MultiHeadAttention": decomposed(multiHead),
+
+	// branch.go
+	"If": {vjp: noInput, branches: true},
+
 	// vjp_quant.go
 	"QuantizeLinear":   {vjp: vjpQuantize, quantizes: true},
 	"DequantizeLinear": {vjp: vjpDequantize},
 
 	// Without gradient: piecewise constant, integer, boolean or random results.
 	"And": {}, "ArgMax": {}, "ArgMin": {}, "Bernoulli": {}, "BitShift": {}, "BitwiseAnd": {}, "BitwiseNot": {}, "BitwiseOr": {},
-	"BitwiseXor": {}, "Ceil": {}, "Constant": {}, "ConstantOfShape": {}, "Equal": {}, "EyeLike": {}, "Floor": {}, "Greater": {},
-	"GreaterOrEqual": {}, "IsInf": {}, "IsNaN": {}, "Less": {}, "LessOrEqual": {}, "NonMaxSuppression": {}, "NonZero": {}, "Not": {},
+	"BitwiseXor": {}, "BlackmanWindow": {}, "Ceil": {}, "Constant": {}, "ConstantOfShape": {}, "Equal": {}, "EyeLike": {}, "Floor": {}, "Greater": {}, "HammingWindow": {}, "HannWindow": {}, "MelWeightMatrix": {}, "Multinomial": {}, "SequenceLength": {}, "OptionalHasElement": {},
+	"GreaterOrEqual": {}, "Hardmax": {}, "IsInf": {}, "IsNaN": {}, "Less": {}, "LessOrEqual": {}, "NonMaxSuppression": {}, "NonZero": {}, "Not": {},
 	"Or": {}, "RandomNormal": {}, "RandomNormalLike": {}, "RandomUniform": {}, "RandomUniformLike": {}, "Shape": {}, "Sign": {},
 	"Size": {}, "Xor": {},
 }

@@ -108,3 +108,33 @@ func vjpLogSoftmax(c *call, x, y, dy *ir.Value) *ir.Value {
 	a := c.axis(c.n.Int("axis", -1), c.rank(x))
 	return c.sub(dy, c.mul(c.op("Exp", y), c.sum(dy, true, a)))
 }
+
+func vjpShrink(c *call, x, _, dy *ir.Value) *ir.Value {
+	return c.mul(dy, c.step(c.sub(c.op("Abs", x), c.num(float64(c.n.Float("lambd", 0.5))))))
+}
+
+// vjpSwish: y = x sigmoid(alpha x), with alpha 1 in ONNX and 1.702 in onnxruntime's QuickGelu.
+func vjpSwish(c *call, x, y, dy *ir.Value) *ir.Value {
+	def := float32(1)
+	if c.n.Op == "QuickGelu" {
+		def = 1.702
+	}
+	alpha := float64(c.n.Float("alpha", def))
+	s := c.op("Sigmoid", c.scale(x, alpha))
+	return c.mul(dy, c.add(s, c.mul(c.scale(y, alpha), c.sub(c.num(1), s))))
+}
+
+func biasGelu(c *call) *ir.Value {
+	x := c.add(c.in(0), c.in(1))
+	return c.mul(x, c.scale(c.add(c.op("Erf", c.scale(x, math.Sqrt2/2)), c.num(1)), 0.5))
+}
+
+func fastGelu(c *call) *ir.Value {
+	x := c.in(0)
+	if b := c.in(1); b != nil {
+		x = c.add(x, b)
+	}
+	k := math.Sqrt(2 / math.Pi)
+	t := c.op("Tanh", c.mul(x, c.add(c.scale(c.square(x), k*0.044715), c.num(k))))
+	return c.mul(x, c.scale(c.add(t, c.num(1)), 0.5))
+}

@@ -91,6 +91,20 @@ func vjpMinMax(c *call, i int) *ir.Value {
 	return c.mul(share, hit(i))
 }
 
+// vjpMod: a - b q, with q = a/b rounded to zero (fmod) or down, constant around a and b.
+func vjpMod(c *call, i int) *ir.Value {
+	if i == 0 {
+		return c.dy()
+	}
+	q := c.div(c.in(0), c.in(1))
+	if c.n.Int("fmod", 0) != 0 {
+		q = c.mul(c.op("Sign", q), c.op("Floor", c.op("Abs", q)))
+	} else {
+		q = c.op("Floor", q)
+	}
+	return c.neg(c.mul(c.dy(), q))
+}
+
 func vjpWhere(c *call, i int) *ir.Value {
 	switch i {
 	case 1:

@@ -161,19 +161,25 @@ func vjpTopK(c *call, i int) *ir.Value {
 		ir.AInt("axis", c.n.Int("axis", -1)), ir.AString("reduction", "add"))
 }
 
-// vjpScatterElements covers reduction none (each element written at most once) and add.
-func vjpScatterElements(c *call, i int) *ir.Value {
-	red, axis := c.n.Str("reduction", "none"), ir.AInt("axis", c.n.Int("axis", 0))
-	if red != "none" && red != "add" {
-		return c.fail("reduction %q", red)
+// vjpOneHot gives the values off and on the sums of the cotangents where they stand.
+func vjpOneHot(c *call, i int) *ir.Value {
+	if i != 2 {
+		return nil
 	}
-	switch {
-	case i == 2:
-		return c.Op("GatherElements", []*ir.Value{c.dy(), c.in(1)}, axis)
-	case red == "add":
-		return c.dy()
+	at := c.n.Int("axis", -1)
+	hot := c.Op("OneHot", []*ir.Value{c.in(0), c.in(1), c.floats([]float64{0, 1}, 2)}, ir.AInt("axis", at))
+	on := c.reshape(c.sum(c.mul(c.dy(), hot), false, seq(0, c.rank(c.dy()))...), 1)
+	off := c.sub(c.reshape(c.sum(c.dy(), false, seq(0, c.rank(c.dy()))...), 1), on)
+	return c.Op("Concat", []*ir.Value{off, on}, ir.AInt("axis", 0))
+}
+
+// vjpReverseSequence: reversing again puts every element back.
+func vjpReverseSequence(c *call, i int) *ir.Value {
+	if i != 0 {
+		return nil
 	}
-	return c.Op("ScatterElements", []*ir.Value{c.dy(), c.in(1), c.zeros(c.in(2))}, axis)
+	return c.Op("ReverseSequence", []*ir.Value{c.dy(), c.in(1)},
+		ir.AInt("batch_axis", c.n.Int("batch_axis", 1)), ir.AInt("time_axis", c.n.Int("time_axis", 0)))
 }
 
 // vjpGatherND turns each index tuple into one index of the flattened leading dimensions.
@@ -242,19 +248,4 @@ func (c *call) lateTuples(xd, id []int64, b int) *ir.Value {
 		base[t] = int64(t) / (tuples / batches) * f
 	}
 	return c.add(flat, c.Int64s(base...))
-}
-
-// vjpScatterND covers reduction none (each slice written at most once) and add.
-func vjpScatterND(c *call, i int) *ir.Value {
-	red := c.n.Str("reduction", "none")
-	if red != "none" && red != "add" {
-		return c.fail("reduction %q", red)
-	}
-	switch {
-	case i == 2:
-		return c.op("GatherND", c.dy(), c.in(1))
-	case red == "add":
-		return c.dy()
-	}
-	return c.op("ScatterND", c.dy(), c.in(1), c.zeros(c.in(2)))
 }

@@ -102,17 +102,29 @@ func vjpGemm(c *call, i int) *ir.Value {
 }
 
 // vjpEinsum: the operand's letters are the result, the output and the other operands the terms; a letter that stands in the
-// operand alone is summed over, so the cotangent is repeated along it. Ellipses and a letter twice in one term have no rule.
+// operand alone is summed over, so the cotangent is repeated along it. An ellipsis stands for letters that no term has. A letter twice in one term, and an
+// ellipsis that broadcasts, have no rule.
 func vjpEinsum(c *call, i int) *ir.Value {
 	eq := strings.ReplaceAll(c.n.Str("equation", ""), " ", "")
 	lhs, rhs, explicit := strings.Cut(eq, "->")
 	terms := strings.Split(lhs, ",")
-	if strings.Contains(eq, ".") || len(terms) != len(c.n.Inputs()) {
+	if len(terms) != len(c.n.Inputs()) {
 		return c.fail("equation %q", eq)
 	}
-	if !explicit {
-		rhs = implicitOutput(lhs)
+	dots, ok := c.ellipsis(terms)
+	if !ok {
+		return c.fail("equation %q with an ellipsis that broadcasts", eq)
 	}
+	if !explicit {
+		rhs = implicitOutput(strings.ReplaceAll(lhs, "...", ""))
+		if strings.Contains(lhs, "...") {
+			rhs = "..." + rhs
+		}
+	}
+	for k := range terms {
+		terms[k] = strings.Replace(terms[k], "...", dots, 1)
+	}
+	rhs = strings.Replace(rhs, "...", dots, 1)
 	for _, t := range append(append([]string{}, terms...), rhs) {
 		for k, l := range t {
 			if strings.ContainsRune(t[k+1:], l) {
@@ -142,6 +154,31 @@ func vjpEinsum(c *call, i int) *ir.Value {
 		g = c.expand(c.op("Unsqueeze", g, c.Int64s(alone...)), c.in(i))
 	}
 	return g
+}
+
+// ellipsis gives letters for the dimensions that the ellipsis in terms stands for, which must be the same in all.
+func (c *call) ellipsis(terms []string) (letters string, ok bool) {
+	var dims []int64
+	found := false
+	for k, t := range terms {
+		if !strings.Contains(t, "...") {
+			continue
+		}
+		d := c.dims(c.in(k))
+		first := strings.Index(t, "...")
+		n := len(d) - (len(t) - 3)
+		if c.Err() != nil || n < 0 || found && !equal(dims, d[first:first+n]) {
+			return "", false
+		}
+		dims, found = d[first:first+n], true
+	}
+	all := strings.Join(terms, "")
+	for l := byte('A'); l <= 'Z' && len(letters) < len(dims); l++ {
+		if strings.IndexByte(all, l) < 0 {
+			letters += string(l)
+		}
+	}
+	return letters, len(letters) == len(dims)
 }
 
 // implicitOutput lists the letters that stand once in lhs, in alphabetical order with capitals first.

@@ -81,3 +81,53 @@ func (c *call) scatterFlat(like, idx, updates *ir.Value) *ir.Value {
 	s := c.Op("ScatterElements", []*ir.Value{flat, idx, updates}, ir.AInt("axis", 0), ir.AString("reduction", "add"))
 	return c.like(s, like)
 }
+
+// powerSum gives the p-th root of the sums that sum makes of |x|^p.
+func (c *call) powerSum(x *ir.Value, sum func(*ir.Value) *ir.Value) *ir.Value {
+	switch p := float64(c.n.Int("p", 2)); p {
+	case 1:
+		return sum(c.op("Abs", x))
+	case 2:
+		return c.op("Sqrt", c.op("Max", sum(c.square(x)), c.num(1e-30)))
+	default:
+		s := c.op("Max", sum(c.op("Pow", c.op("Abs", x), c.num(p))), c.num(1e-30))
+		return c.op("Pow", s, c.num(1/p))
+	}
+}
+
+// lpPool sums over windows by convolving every plane with ones.
+func lpPool(c *call) *ir.Value {
+	x := c.in(0)
+	w, ok := c.window(x, c.out(0), nil)
+	xd, yd := c.dims(x), c.dims(c.out(0))
+	if !ok || c.Err() != nil {
+		return nil
+	}
+	rank := len(w.kernel)
+	pads := append(append([]int64{}, w.lo...), repeat(0, rank)...)
+	cut := make([]int64, rank)
+	for i := range cut {
+		pads[rank+i] = max(w.trailing(i), 0)
+		cut[i] = min(w.in[i], w.in[i]+w.trailing(i))
+	}
+	ones := c.filled(1, append([]int64{1, 1}, w.kernel...)...)
+	return c.powerSum(x, func(v *ir.Value) *ir.Value {
+		v = c.reshape(v, append([]int64{xd[0] * xd[1], 1}, w.in...)...)
+		if !equal(cut, w.in) {
+			v = c.slice(v, repeat(0, rank), cut, seq(2, rank+2), repeat(1, rank))
+		}
+		return c.reshape(c.Op("Conv", []*ir.Value{v, ones}, append(w.attrs(1), ir.AInts("pads", pads...))...), yd...)
+	})
+}
+
+func globalLpPool(c *call) *ir.Value {
+	return c.powerSum(c.in(0), func(v *ir.Value) *ir.Value { return c.sum(v, true, seq(2, c.rank(v))...) })
+}
+
+// vjpMaxUnpool reads the cotangent where each element was put.
+func vjpMaxUnpool(c *call, i int) *ir.Value {
+	if i != 0 {
+		return nil
+	}
+	return c.op("Gather", c.reshape(c.dy(), -1), c.in(1))
+}

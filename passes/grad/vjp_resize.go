@@ -8,8 +8,7 @@ import (
 )
 
 // vjpResize: resizing is linear and separable, so the gradient multiplies each resized dimension by the transpose of its matrix.
-// Nearest neighbours repeated a whole number of times are an average pool. Covered are nearest, linear and cubic without
-// antialiasing, in every coordinate mode but tf_crop_and_resize.
+// Nearest neighbours repeated a whole number of times are an average pool. The region of tf_crop_and_resize must be constant.
 func vjpResize(c *call, i int) *ir.Value {
 	if i != 0 {
 		return c.fail("roi, scales and sizes have no gradient")
@@ -18,10 +17,11 @@ func vjpResize(c *call, i int) *ir.Value {
 	if c.Err() != nil {
 		return nil
 	}
-	if c.n.Int("antialias", 0) != 0 || c.n.Str("keep_aspect_ratio_policy", "stretch") != "stretch" {
-		return c.fail("antialias or keep_aspect_ratio_policy")
-	}
 	scales, err := c.resizeScales(in, out)
+	if err != nil {
+		return c.Fail(err)
+	}
+	roi, err := c.resizeRegion(len(in))
 	if err != nil {
 		return c.Fail(err)
 	}
@@ -31,10 +31,10 @@ func vjpResize(c *call, i int) *ir.Value {
 	}
 	g := c.dy()
 	for a := range in {
-		if in[a] == out[a] && scales[a] == 1 {
+		if in[a] == out[a] && scales[a] == 1 && (roi == nil || roi[a] == [2]float32{0, 1}) {
 			continue
 		}
-		m, err := resizeMatrix(c.n, in[a], out[a], scales[a])
+		m, err := c.resizeMatrix(a, in[a], out[a], scales[a], roi)
 		if err != nil {
 			return c.Fail(err)
 		}
@@ -72,19 +72,16 @@ func (c *call) resizeScales(in, out []int64) ([]float32, error) {
 	}
 	v := c.in(2)
 	if v == nil || (len(v.Shape()) == 1 && v.Shape()[0].Known() && v.Shape()[0].Size == 0) {
-		return s, nil
+		return s, c.keepAspect(s, in)
 	}
 	given, ok := constFloats(v)
 	if !ok {
 		return nil, fmt.Errorf("scales must be constants")
 	}
 	if len(given) == 0 {
-		return s, nil
+		return s, c.keepAspect(s, in)
 	}
-	axes := c.n.Ints("axes")
-	if axes == nil {
-		axes = seq(0, len(in))
-	}
+	axes := c.resizeAxes(len(in))
 	if len(axes) != len(given) {
 		return nil, fmt.Errorf("%d scales for %d axes", len(given), len(axes))
 	}
@@ -95,6 +92,57 @@ func (c *call) resizeScales(in, out []int64) ([]float32, error) {
 		s[a] = float32(given[k])
 	}
 	return s, nil
+}
+
+func (c *call) resizeAxes(rank int) []int64 {
+	if axes := c.n.Ints("axes"); axes != nil {
+		return axes
+	}
+	return seq(0, rank)
+}
+
+// keepAspect sets the one scale that keep_aspect_ratio_policy chooses for the given sizes.
+func (c *call) keepAspect(s []float32, in []int64) error {
+	policy := c.n.Str("keep_aspect_ratio_policy", "stretch")
+	if policy == "stretch" {
+		return nil
+	}
+	axes := c.resizeAxes(len(in))
+	sizes, ok := constInts(c.in(3))
+	if !ok || len(sizes) != len(axes) {
+		return fmt.Errorf("sizes must be constants, one per axis")
+	}
+	var f float32
+	for k, a := range axes {
+		r := float32(sizes[k]) / float32(in[c.axis(a, len(in))])
+		if k == 0 || policy == "not_larger" && r < f || policy == "not_smaller" && r > f {
+			f = r
+		}
+	}
+	for _, a := range axes {
+		s[c.axis(a, len(in))] = f
+	}
+	return nil
+}
+
+// resizeRegion gives the region of tf_crop_and_resize for every dimension, nil for another mode.
+func (c *call) resizeRegion(rank int) ([][2]float32, error) {
+	if c.n.Str("coordinate_transformation_mode", "half_pixel") != "tf_crop_and_resize" {
+		return nil, nil
+	}
+	axes := c.resizeAxes(rank)
+	given, ok := constFloats(c.in(1))
+	if !ok || len(given) != 2*len(axes) {
+		return nil, fmt.Errorf("roi must be constants, two per axis")
+	}
+	roi := make([][2]float32, rank)
+	for a := range roi {
+		roi[a] = [2]float32{0, 1}
+	}
+	for k, a := range axes {
+		roi[c.axis(a, rank)] = [2]float32{float32(given[k]), float32(given[len(axes)+k])}
+	}
+	return roi, c.Err()
 }
 
 // repeats gives the factors of a nearest-neighbour resize of [N, C, spatial...] that repeats every element a whole number of
@@ -161,17 +209,30 @@ func nearest(n *ir.Node, x float32, in int64) int64 {
 	return min(max(int64(q), 0), in-1)
 }
 
-// resizeMatrix is the matrix [out, in] of a resize along one axis.
-func resizeMatrix(n *ir.Node, in, out int64, scale float32) ([]float64, error) {
+// resizeMatrix is the matrix [out, in] of a resize along axis a; roi is nil but for tf_crop_and_resize.
+func (c *call) resizeMatrix(a int, in, out int64, scale float32, roi [][2]float32) ([]float64, error) {
+	n := c.n
 	if in < 1 || out*in > 1<<26 {
 		return nil, fmt.Errorf("resizing an axis from %d to %d", in, out)
 	}
 	m := make([]float64, out*in)
 	put := func(o, i int64, w float64) { m[o*in+min(max(i, 0), in-1)] += w }
 	for o := int64(0); o < out; o++ {
-		x, err := sourceCoordinate(n, o, in, out, scale)
-		if err != nil {
-			return nil, err
+		var x float32
+		if roi != nil {
+			x = regionCoordinate(roi[a], o, in, out)
+			if x < 0 || x > float32(in-1) {
+				continue // the extrapolation value, a constant
+			}
+		} else {
+			var err error
+			if x, err = sourceCoordinate(n, o, in, out, scale); err != nil {
+				return nil, err
+			}
+		}
+		if n.Int("antialias", 0) != 0 && scale < 1 && n.Str("mode", "nearest") != "nearest" {
+			antialias(n, m[o*in:(o+1)*in], float64(x), float64(scale))
+			continue
 		}
 		switch mode := n.Str("mode", "nearest"); mode {
 		case "nearest":
@@ -195,6 +256,45 @@ func resizeMatrix(n *ir.Node, in, out int64, scale float32) ([]float64, error) {
 		}
 	}
 	return m, nil
+}
+
+func regionCoordinate(roi [2]float32, o, in, out int64) float32 {
+	last := float32(in - 1)
+	if out <= 1 {
+		return 0.5 * (roi[0] + roi[1]) * last
+	}
+	return roi[0]*last + float32(o)*(roi[1]-roi[0])*last/float32(out-1)
+}
+
+// antialias sets the weights of a row: the filter stretched by 1/scale around x, normalized; what lies outside counts for the border
+// unless exclude_outside.
+func antialias(n *ir.Node, row []float64, x, scale float64) {
+	a := float64(n.Float("cubic_coeff_a", -0.75))
+	filter, support := func(t float64) float64 { return math.Max(0, 1-t) }, 1/scale
+	if n.Str("mode", "nearest") == "cubic" {
+		support = 2 / scale
+		filter = func(t float64) float64 {
+			switch {
+			case t < 1:
+				return cubicWeights(t, a)[1]
+			case t < 2:
+				return cubicWeights(t-1, a)[0]
+			}
+			return 0
+		}
+	}
+	sum, last := 0.0, len(row)-1
+	for i := int(math.Ceil(x - support)); float64(i) < x+support; i++ {
+		if (i < 0 || i > last) && n.Int("exclude_outside", 0) != 0 {
+			continue
+		}
+		w := filter(math.Abs(float64(i)-x) * scale)
+		row[min(max(i, 0), last)] += w
+		sum += w
+	}
+	for i := range row {
+		row[i] /= sum
+	}
 }
 
 // cubicWeights are the weights of the elements at -1, 0, 1, 2 for a position t in [0, 1) (Keys 1981, with parameter a).

@@ -8,21 +8,40 @@ import (
 
 func vjpIdentity(c *call, _ int) *ir.Value { return c.dy() }
 
-// vjpDropout covers inference, where Dropout is the identity.
+// noInput is the rule of operators whose inputs have no gradient.
+func noInput(*call, int) *ir.Value { return nil }
+
+// vjpDropout covers inference and ratio 0, where Dropout is the identity, and training where the mask is an output.
 func vjpDropout(c *call, i int) *ir.Value {
 	if i != 0 {
 		return nil
 	}
-	if v := c.in(2); v != nil {
-		t := constTensor(v)
-		if t == nil {
-			return c.fail("training_mode is not a constant")
-		}
-		if x, err := t.Ints(); err != nil || len(x) != 1 || x[0] != 0 {
-			return c.fail("training_mode is on")
+	v := c.in(2)
+	if v == nil {
+		return c.dy()
+	}
+	t := constTensor(v)
+	if t == nil {
+		return c.fail("training_mode is not a constant")
+	}
+	if x, err := t.Ints(); err == nil && len(x) == 1 && x[0] == 0 {
+		return c.dy()
+	}
+	ratio := []float64{0.5}
+	if r := c.in(1); r != nil {
+		var ok bool
+		if ratio, ok = constFloats(r); !ok || len(ratio) != 1 {
+			return c.fail("ratio is not a constant")
 		}
 	}
-	return c.dy()
+	m := c.out(1)
+	switch {
+	case ratio[0] == 0:
+		return c.dy()
+	case m == nil || m.Name() == "":
+		return c.fail("training_mode is on and the mask is no output")
+	}
+	return c.scale(c.mul(c.dy(), c.mask(m)), 1/(1-ratio[0]))
 }
 
 func vjpCast(c *call, i int) *ir.Value {

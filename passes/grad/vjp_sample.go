@@ -1,0 +1,225 @@
+package grad
+
+import (
+	"math"
+
+	"mqatc/onnx/ir"
+)
+
+// tap is an element that a sample reads along one axis: its index and weight, [N, P] for P samples of each of N images.
+type tap struct{ at, weight *ir.Value }
+
+// gridSample reads the input [N, C, spatial...] at the points of the grid [N, spatial..., axes], whose last axis begins with the
+// innermost dimension. Every sample is a sum over taps, the product of those of each axis.
+func gridSample(c *call) *ir.Value {
+	x, grid := c.in(0), c.in(1)
+	xd, gd := c.dims(x), c.dims(grid)
+	axes := len(xd) - 2
+	if c.Err() != nil || axes < 1 || len(gd) != len(xd) || gd[len(gd)-1] != int64(axes) {
+		return c.fail("input of shape %v with a grid of shape %v", x.Shape(), grid.Shape())
+	}
+	points := product(gd[1 : len(gd)-1])
+	flat := c.reshape(x, xd[0], xd[1], product(xd[2:]))
+	grid = c.reshape(grid, gd[0], points, int64(axes))
+	var taps [][]tap
+	for a := range axes {
+		k := int64(axes - 1 - a)
+		at := c.reshape(c.slice(grid, []int64{k}, []int64{k + 1}, []int64{2}, []int64{1}), gd[0], points)
+		taps = append(taps, c.gridTaps(at, xd[2+a]))
+	}
+	var sum *ir.Value
+	for _, pick := range combinations(taps) {
+		index, weight := pick[0].at, pick[0].weight
+		for a := 1; a < axes; a++ {
+			index = c.add(c.scale(index, float64(xd[2+a])), pick[a].at)
+			weight = c.mul(weight, pick[a].weight)
+		}
+		index = c.op("Unsqueeze", c.Op("Cast", []*ir.Value{index}, ir.AInt("to", int64(ir.Int64))), c.Int64s(1))
+		index = c.op("Expand", index, c.Int64s(gd[0], xd[1], points))
+		v := c.Op("GatherElements", []*ir.Value{flat, index}, ir.AInt("axis", 2))
+		v = c.mul(v, c.op("Unsqueeze", weight, c.Int64s(1)))
+		if sum == nil {
+			sum = v
+		} else {
+			sum = c.add(sum, v)
+		}
+	}
+	return c.reshape(sum, append([]int64{xd[0], xd[1]}, gd[1:len(gd)-1]...)...)
+}
+
+// combinations picks one tap of every axis in all ways.
+func combinations(taps [][]tap) [][]tap {
+	out := [][]tap{nil}
+	for _, ts := range taps {
+		var next [][]tap
+		for _, o := range out {
+			for _, t := range ts {
+				next = append(next, append(append([]tap{}, o...), t))
+			}
+		}
+		out = next
+	}
+	return out
+}
+
+// gridTaps are the taps along an axis of size dim for positions g in [-1, 1].
+func (c *call) gridTaps(g *ir.Value, dim int64) []tap {
+	last := float64(dim - 1)
+	lo, hi := -0.5, last+0.5
+	if c.n.Int("align_corners", 0) != 0 {
+		lo, hi = 0, last
+	}
+	x := c.add(c.scale(c.add(g, c.num(1)), (hi-lo)/2), c.num(lo))
+	mode := c.n.Str("mode", "linear")
+	cubic := mode == "cubic" || mode == "bicubic"
+	pad := c.n.Str("padding_mode", "zeros")
+	if !cubic {
+		switch pad {
+		case "border":
+			x = c.op("Clip", x, c.num(0), c.num(last))
+		case "reflection":
+			x = c.op("Clip", c.reflect(x, lo, hi), c.num(0), c.num(last))
+		}
+	}
+	if mode == "nearest" {
+		return []tap{c.padTap(c.op("Round", x), c.filled(1, 1, 1), pad, lo, hi, last)}
+	}
+	floor := c.op("Floor", x)
+	t := c.sub(x, floor)
+	var out []tap
+	put := func(k float64, w *ir.Value) {
+		at := floor
+		if k != 0 {
+			at = c.add(floor, c.num(k))
+		}
+		out = append(out, c.padTap(at, w, pad, lo, hi, last))
+	}
+	if !cubic {
+		put(0, c.sub(c.num(1), t))
+		put(1, t)
+		return out
+	}
+	for k := -1.0; k <= 2; k++ {
+		s := c.sub(c.num(k), t) // distance, of known sign
+		if k < 1 {
+			s = c.neg(s)
+		}
+		put(k, c.keys(s, k == 0 || k == 1))
+	}
+	return out
+}
+
+// keys is Keys' cubic kernel with a = -0.75 at distance s, within 1 when near, else between 1 and 2.
+func (c *call) keys(s *ir.Value, near bool) *ir.Value {
+	const a = -0.75
+	f := [4]float64{1, 0, -(a + 3), a + 2}
+	if !near {
+		f = [4]float64{-4 * a, 8 * a, -5 * a, a}
+	}
+	w := c.num(f[3])
+	for k := 2; k >= 0; k-- {
+		w = c.add(c.mul(w, s), c.num(f[k]))
+	}
+	return w
+}
+
+// padTap moves an index into the axis as the padding mode says, or gives it weight zero. No gradient flows through the index.
+func (c *call) padTap(at, w *ir.Value, pad string, lo, hi, last float64) tap {
+	switch pad {
+	case "zeros":
+		inside := c.mask(c.op("And", c.op("Greater", at, c.num(-0.5)), c.op("Less", at, c.num(last+0.5))))
+		w = c.mul(w, inside)
+	case "reflection":
+		at = c.reflect(at, lo, hi)
+	}
+	return tap{c.op("Clip", at, c.num(0), c.num(last)), w}
+}
+
+// reflect folds x into [lo, hi].
+func (c *call) reflect(x *ir.Value, lo, hi float64) *ir.Value {
+	span := hi - lo
+	if span <= 0 {
+		return c.mul(x, c.num(0))
+	}
+	d := c.op("Abs", c.sub(x, c.num(lo)))
+	rest := c.sub(d, c.scale(c.op("Floor", c.scale(d, 1/(2*span))), 2*span))
+	return c.add(c.sub(c.num(span), c.op("Abs", c.sub(rest, c.num(span)))), c.num(lo))
+}
+
+// affineGrid multiplies the normalized positions of a constant size by theta [N, axes, axes+1].
+func affineGrid(c *call) *ir.Value {
+	theta := c.in(0)
+	size, ok := constInts(c.in(1))
+	if !ok || len(size) < 4 || len(size) > 5 {
+		return c.fail("size must be a constant")
+	}
+	spatial := size[2:]
+	axes := int64(len(spatial))
+	points := product(spatial)
+	base := make([]float64, 0, points*(axes+1))
+	at := make([]int64, axes)
+	for p := range points {
+		unravel(p, spatial, at)
+		for a := axes - 1; a >= 0; a-- {
+			n := float64(spatial[a])
+			pos := (2*float64(at[a])+1)/n - 1
+			if c.n.Int("align_corners", 0) != 0 {
+				pos = 2*float64(at[a])/math.Max(n-1, 1) - 1
+			}
+			base = append(base, pos)
+		}
+		base = append(base, 1)
+	}
+	g := c.op("MatMul", c.floats(base, points, axes+1), c.transpose(theta, 0, 2, 1))
+	return c.reshape(g, append(append([]int64{size[0]}, spatial...), axes)...)
+}
+
+// roiAlign averages samples in each cell of each region. Bilinear sampling is separable, so a region's result is the product of a
+// matrix of row weights, its image and a matrix of column weights.
+func roiAlign(c *call) *ir.Value {
+	x, rois := c.in(0), c.in(1)
+	xd, rd := c.dims(x), c.dims(rois)
+	ratio := c.n.Int("sampling_ratio", 0)
+	switch {
+	case c.Err() != nil:
+		return nil
+	case c.n.Str("mode", "avg") != "avg":
+		return c.fail("mode %q", c.n.Str("mode", "avg"))
+	case ratio < 1:
+		return c.fail("sampling_ratio 0, which depends on the regions")
+	}
+	scale, shift, least := float64(c.n.Float("spatial_scale", 1)), -0.5, false
+	if c.n.Str("coordinate_transformation_mode", "half_pixel") == "output_half_pixel" {
+		shift, least = 0, true
+	}
+	weights := func(axis int64, cells, dim int64) *ir.Value { // [regions, cells, dim]
+		edge := func(k int64) *ir.Value {
+			v := c.slice(rois, []int64{axis + k}, []int64{axis + k + 1}, []int64{1}, []int64{1})
+			return c.add(c.scale(v, scale), c.num(shift))
+		}
+		from := edge(0)
+		size := c.sub(edge(2), from)
+		if least {
+			size = c.op("Max", size, c.num(1))
+		}
+		n := cells * ratio
+		steps, places := make([]float64, n), make([]float64, dim)
+		for k := range steps {
+			steps[k] = (float64(k) + 0.5) / float64(n)
+		}
+		for k := range places {
+			places[k] = float64(k)
+		}
+		at := c.add(from, c.mul(size, c.floats(steps, 1, n)))
+		inside := c.mask(c.op("And", c.op("Not", c.op("Less", at, c.num(-1))), c.op("Not", c.op("Greater", at, c.num(float64(dim))))))
+		at = c.op("Clip", at, c.num(0), c.num(float64(dim-1)))
+		near := c.sub(c.op("Unsqueeze", at, c.Int64s(2)), c.floats(places, 1, 1, dim))
+		w := c.mul(c.op("Relu", c.sub(c.num(1), c.op("Abs", near))), c.op("Unsqueeze", inside, c.Int64s(2)))
+		return c.scale(c.sum(c.reshape(w, rd[0], cells, ratio, dim), false, 2), 1/float64(ratio))
+	}
+	rows := weights(1, c.n.Int("output_height", 1), xd[2])
+	cols := weights(0, c.n.Int("output_width", 1), xd[3])
+	images := c.Op("Gather", []*ir.Value{x, c.in(2)}, ir.AInt("axis", 0)) // [regions, C, H, W]
+	y := c.op("MatMul", c.op("Unsqueeze", rows, c.Int64s(1)), images)
+	return c.op("MatMul", y, c.op("Unsqueeze", c.transpose(cols, 0, 2, 1), c.Int64s(1)))
+}
