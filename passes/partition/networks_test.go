@@ -230,6 +230,7 @@ func TestHeadBehindTheLastResidualBlock(t *testing.T) {
 func TestNoModularStructure(t *testing.T) {
 	n, x := newNet(t)
 	y := n.conv(n.conv(n.conv(x, 4, 3, 2), 8, 3, 2), 8, 3, 1)
+	y = n.op("Mul", y, n.op("Sigmoid", n.conv(n.op("GlobalAveragePool", y), 8, 1, 1)))
 	n.outputs(n.op("MatMul", n.b.Op("Flatten", []*ir.Value{n.op("GlobalAveragePool", y)}, ir.AInt("axis", 1)), n.weight(8, 5)))
 	p, err := partition.Find(n.m, partition.Options{})
 	if err != nil {

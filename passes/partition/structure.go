@@ -82,15 +82,25 @@ func (f *flow) last(keep func(*ir.Node) bool) []*ir.Node {
 	return out
 }
 
-// stages labels by stride along the network.
+// stages labels by stride along the network; layers without spatial extent that scale a feature map count to it.
 func (f *flow) stages() map[*ir.Node]string {
+	at := map[*ir.Node]float64{}
+	for i := len(f.order) - 1; i >= 0; i-- {
+		n := f.order[i]
+		at[n] = f.stride[n]
+		for _, c := range f.consumers(n) {
+			if at[n] == 0 {
+				at[n] = at[c]
+			}
+		}
+	}
 	label := map[*ir.Node]string{}
 	names := map[float64]string{}
 	for _, n := range f.order {
 		if !f.weighty[n] {
 			continue
 		}
-		s := f.stride[n]
+		s := at[n]
 		if names[s] == "" {
 			names[s] = fmt.Sprintf("stage%d", len(names)+1)
 		}
