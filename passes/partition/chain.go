@@ -61,9 +61,10 @@ func averages(n *ir.Node) bool {
 	return false
 }
 
-// lastTap finds where a trunk ends that single convolutions without growth continue to levels of a pyramid: the first tap behind which
-// there is one layer a halving at most, as wide as the lateral of that tap.
+// lastTap finds where a trunk ends that single convolutions without growth continue to levels of a pyramid: a tap behind
+// another, after which there is one layer a halving at most, as wide as the lateral of that tap.
 func (f *flow) lastTap(trunk, lateral map[*ir.Node]bool, deepest float64) *ir.Node {
+	taps := 0
 	for _, t := range f.order {
 		if !trunk[t] || f.stride[t] == 0 {
 			continue
@@ -75,6 +76,9 @@ func (f *flow) lastTap(trunk, lateral map[*ir.Node]bool, deepest float64) *ir.No
 			}
 		}
 		if width == 0 {
+			continue
+		}
+		if taps++; taps == 1 {
 			continue
 		}
 		behind := f.descendants(map[*ir.Node]bool{t: true}, func(x *ir.Node) bool { return trunk[x] })

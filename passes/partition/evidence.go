@@ -151,13 +151,13 @@ func (e *evidence) refine(f *flow, structure map[*ir.Node]string) {
 	}
 }
 
-// believed reports whether a role that a name says has a fifth of the votes, or the structure is not sure of another.
+// believed reports whether a role that a name says has a twentieth of the votes, or the structure is not sure of another.
 func believed(v map[string]int64, role string) bool {
 	sum := int64(0)
 	for _, n := range v {
 		sum += n
 	}
-	return v[role]*5 >= sum || v[most(v)]*5 < sum*4
+	return v[role]*20 >= sum || v[most(v)]*5 < sum*4
 }
 
 // metadataPath reads the module path out of pkg.torch.onnx.name_scopes, a Python list of full dotted paths whose last entry is
