@@ -12,6 +12,7 @@ import (
 type evidence struct {
 	method string // metadata, scopes or names
 	label  map[*ir.Node]string
+	below  map[*ir.Node]string // the component of the path behind the label
 	weight map[*ir.Node]int64
 }
 
@@ -49,8 +50,8 @@ func findEvidence(g *ir.Graph, params []weights.Param) *evidence {
 				paths[n] = p
 			}
 		}
-		if l := topLabels(g, paths); l != nil && telling(l, weight) {
-			return &evidence{k.method, l, weight}
+		if l, b := topLabels(paths); l != nil && telling(l, weight) {
+			return &evidence{k.method, l, b, weight}
 		}
 	}
 	return nil
@@ -73,10 +74,11 @@ func telling(label map[*ir.Node]string, weight map[*ir.Node]int64) bool {
 	return covered*2 >= total || len(roles) >= 2
 }
 
-// topLabels strips what all paths have in common and keeps the first component that differs; nil unless it tells parts apart.
-func topLabels(g *ir.Graph, paths map[*ir.Node][]string) map[*ir.Node]string {
+// topLabels strips what all paths have in common and keeps the first component that differs, and the one below it; nil unless they
+// tell parts apart.
+func topLabels(paths map[*ir.Node][]string) (label, below map[*ir.Node]string) {
 	if len(paths) < 2 {
-		return nil
+		return nil, nil
 	}
 	depth := 0
 	for {
@@ -97,18 +99,65 @@ func topLabels(g *ir.Graph, paths map[*ir.Node][]string) map[*ir.Node]string {
 		}
 		depth++
 	}
-	label := map[*ir.Node]string{}
+	label, below = map[*ir.Node]string{}, map[*ir.Node]string{}
 	distinct := map[string]bool{}
 	for n, p := range paths {
 		if len(p) > depth {
 			label[n] = p[depth]
 			distinct[p[depth]] = true
 		}
+		if len(p) > depth+1 {
+			below[n] = p[depth+1]
+		}
 	}
 	if len(distinct) < 2 {
-		return nil
+		return nil, nil
 	}
-	return label
+	return label, below
+}
+
+// refine takes a part out of a label (the fpn inside a backbone) where both its name and the structure give it another role.
+func (e *evidence) refine(f *flow, structure map[*ir.Node]string) {
+	type part struct{ label, below string }
+	whole, parts := map[string]map[string]int64{}, map[part]map[string]int64{}
+	for _, n := range f.order {
+		l := e.label[n]
+		if l == "" || !f.weighty[n] {
+			continue
+		}
+		p := part{l, e.below[n]}
+		if whole[l] == nil {
+			whole[l] = map[string]int64{}
+		}
+		if parts[p] == nil {
+			parts[p] = map[string]int64{}
+		}
+		whole[l][class(structure[n])] += e.weight[n]
+		parts[p][class(structure[n])] += e.weight[n]
+	}
+	taken := map[part]string{}
+	for p, v := range parts {
+		if r := most(v); p.below != "" && r != most(whole[p.label]) && (r == keywordRole(p.below) || r == Decoder && keywordRole(p.below) == FPN) {
+			taken[p] = p.below
+			if whole[p.below] != nil {
+				taken[p] = p.label + "." + p.below
+			}
+		}
+	}
+	for n, l := range e.label {
+		if t := taken[part{l, e.below[n]}]; t != "" {
+			e.label[n] = t
+		}
+	}
+}
+
+// believed reports whether a role that a name says has a twentieth of the votes, or the structure is not sure of another.
+func believed(v map[string]int64, role string) bool {
+	sum := int64(0)
+	for _, n := range v {
+		sum += n
+	}
+	return v[role]*20 >= sum || v[most(v)]*5 < sum*4
 }
 
 // metadataPath reads the module path out of pkg.torch.onnx.name_scopes, a Python list of full dotted paths whose last entry is
@@ -169,6 +218,7 @@ func keywordRole(label string) string {
 func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.Node]string, map[string]string, bool) {
 	votes, heads := map[string]map[string]int64{}, map[string]map[string]int64{}
 	usesDecoder := false
+	e.refine(f, structure)
 	for _, n := range f.order {
 		if structure[n] == Decoder {
 			usesDecoder = true
@@ -201,7 +251,9 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 			} else if k == Decoder && !usesDecoder {
 				k = FPN
 			}
-			role[l] = k
+			if believed(v, k) {
+				role[l] = k
+			}
 		}
 		agree += v[role[l]]
 	}

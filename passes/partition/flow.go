@@ -14,19 +14,84 @@ type flow struct {
 	data    map[*ir.Node]bool    // reached from a graph input through something other than shape arithmetic
 	stride  map[*ir.Node]float64 // input pixels per output pixel; 0 where there is no spatial extent
 	weighty map[*ir.Node]bool    // reads a trained tensor
-	shared  map[*ir.Node]bool    // reads a weight that other nodes read too
+	layer   map[*ir.Node]bool    // reads a weight that is quantized
+	shared  map[*ir.Node]bool    // reads a weight that nodes of other strides read too
+	live    map[*ir.Node]bool    // before and behind layers of the first stage: neither pre- nor post-processing
+	owner   map[*ir.Node]*ir.Node
 }
 
 func newFlow(g *ir.Graph, params []weights.Param) *flow {
-	f := &flow{g: g, order: g.Nodes(), data: map[*ir.Node]bool{}, stride: map[*ir.Node]float64{}, weighty: map[*ir.Node]bool{}, shared: map[*ir.Node]bool{}}
+	f := &flow{g: g, order: g.Nodes(), data: map[*ir.Node]bool{}, stride: map[*ir.Node]float64{}, weighty: map[*ir.Node]bool{},
+		layer: map[*ir.Node]bool{}, shared: map[*ir.Node]bool{}, owner: map[*ir.Node]*ir.Node{}}
+	for _, n := range f.order {
+		f.own(n, n)
+	}
+	f.measure()
 	for _, p := range params {
+		levels := false
+		for _, n := range p.Nodes {
+			levels = levels || !same(f.stride[n], f.stride[p.Nodes[0]])
+		}
 		for _, n := range p.Nodes {
 			f.weighty[n] = true
-			if p.Kind == weights.Weight && len(p.Nodes) > 1 {
+			if p.Kind == weights.Weight {
+				f.layer[n] = true
+			}
+			if p.Kind == weights.Weight && levels {
 				f.shared[n] = true
 			}
 		}
 	}
+	f.enliven()
+	return f
+}
+
+// own notes which node of the graph holds the nodes of its subgraphs.
+func (f *flow) own(n, holder *ir.Node) {
+	f.owner[n] = holder
+	for _, s := range n.Subgraphs() {
+		for _, x := range s.Nodes() {
+			f.own(x, holder)
+		}
+	}
+}
+
+// captured lists the values of the graph that the subgraphs of n read.
+func (f *flow) captured(n *ir.Node) []*ir.Value {
+	var out []*ir.Value
+	for _, s := range n.Subgraphs() {
+		for _, x := range s.Nodes() {
+			for i, v := range x.Inputs() {
+				if v != nil && v.Graph() == f.g && !parameterInput(x, i) {
+					out = append(out, v)
+				}
+			}
+			out = append(out, f.captured(x)...)
+		}
+	}
+	return out
+}
+
+// enliven finds the nodes between layers. What RoiAlign cuts out is a second stage of its own.
+func (f *flow) enliven() {
+	rois := map[*ir.Node]bool{}
+	for _, n := range f.order {
+		if n.Op == "RoiAlign" || n.Op == "MaxRoiPool" {
+			rois[n] = true
+		}
+	}
+	second := f.descendants(rois, all)
+	first := func(n *ir.Node) bool { return !second[n] }
+	behind, before := f.descendants(f.layer, first), f.ancestors(f.layer, first)
+	f.live = map[*ir.Node]bool{}
+	for n := range behind {
+		f.live[n] = before[n]
+	}
+}
+
+// measure follows the stride from the inputs on.
+func (f *flow) measure() {
+	g := f.g
 	inputs := map[*ir.Value]bool{}
 	for _, v := range g.Inputs() {
 		if !v.IsInitializer() {
@@ -38,10 +103,7 @@ func newFlow(g *ir.Graph, params []weights.Param) *flow {
 			continue
 		}
 		s, first := 0.0, true
-		for i, v := range n.Inputs() {
-			if v == nil || parameterInput(n, i) {
-				continue
-			}
+		take := func(v *ir.Value) {
 			in := 0.0
 			switch {
 			case inputs[v]:
@@ -49,23 +111,31 @@ func newFlow(g *ir.Graph, params []weights.Param) *flow {
 			case v.Producer() != nil && f.data[v.Producer()]:
 				in = f.stride[v.Producer()]
 			default:
-				continue
+				return
 			}
 			f.data[n] = true
 			if first || in > s {
 				s, first = in, false
 			}
 		}
+		for i, v := range n.Inputs() {
+			if v == nil || parameterInput(n, i) {
+				continue
+			}
+			take(v)
+		}
+		for _, v := range f.captured(n) {
+			take(v)
+		}
 		if f.data[n] {
 			f.stride[n] = s * factor(n)
 		}
 	}
-	return f
 }
 
 func shapeOnly(n *ir.Node) bool {
 	switch n.Op {
-	case "Shape", "Size", "Constant", "ConstantOfShape", "Range", "NonZero":
+	case "Shape", "Size", "Constant", "ConstantOfShape", "Range", "NonZero", "NonMaxSuppression":
 		return true
 	}
 	return false
@@ -74,8 +144,13 @@ func shapeOnly(n *ir.Node) bool {
 // parameterInput reports inputs that hold shapes, axes and the like.
 func parameterInput(n *ir.Node, i int) bool {
 	switch n.Op {
-	case "Reshape", "Resize", "Upsample", "Slice", "Expand", "Tile", "Pad", "Gather", "TopK", "Split", "Unsqueeze", "Squeeze":
+	case "Reshape", "Resize", "Upsample", "Slice", "Expand", "Tile", "Pad", "Gather", "TopK", "Split", "Unsqueeze", "Squeeze", "GatherElements",
+		"GatherND", "RoiAlign", "MaxRoiPool":
 		return i > 0
+	case "ScatterElements", "ScatterND":
+		return i == 1
+	case "Where":
+		return i == 0
 	}
 	return false
 }
@@ -122,7 +197,7 @@ func resizeScale(n *ir.Node) float64 {
 	if in != nil && out != nil && len(in.Shape()) == 4 && len(out.Shape()) == 4 {
 		a, b := in.Shape()[2], out.Shape()[2]
 		if a.Known() && b.Known() && a.Size > 0 {
-			return float64(b.Size) / float64(a.Size)
+			return even(float64(b.Size) / float64(a.Size))
 		}
 	}
 	for _, v := range n.Inputs() {
@@ -139,12 +214,25 @@ func resizeScale(n *ir.Node) float64 {
 	return 0
 }
 
+// even rounds a scale that odd sizes made uneven to a power of two.
+func even(k float64) float64 {
+	if p := math.Exp2(math.Round(math.Log2(k))); k > 0.8*p && k < 1.25*p {
+		return p
+	}
+	return k
+}
+
 // producers lists the data-carrying nodes that n reads.
 func (f *flow) producers(n *ir.Node) []*ir.Node {
 	var out []*ir.Node
 	for i, v := range n.Inputs() {
 		if v != nil && !parameterInput(n, i) && v.Producer() != nil && f.data[v.Producer()] {
 			out = append(out, v.Producer())
+		}
+	}
+	for _, v := range f.captured(n) {
+		if p := v.Producer(); p != nil && f.data[p] {
+			out = append(out, p)
 		}
 	}
 	return out
@@ -156,9 +244,10 @@ func (f *flow) consumers(n *ir.Node) []*ir.Node {
 	seen := map[*ir.Node]bool{}
 	for _, o := range n.Outputs() {
 		for _, u := range o.Uses() {
-			if f.data[u.Node] && !parameterInput(u.Node, u.Index) && !seen[u.Node] {
-				seen[u.Node] = true
-				out = append(out, u.Node)
+			n := f.owner[u.Node]
+			if n != nil && f.data[n] && !parameterInput(u.Node, u.Index) && !seen[n] {
+				seen[n] = true
+				out = append(out, n)
 			}
 		}
 	}
@@ -207,11 +296,14 @@ func (f *flow) descendants(set map[*ir.Node]bool, keep func(*ir.Node) bool) map[
 
 func all(*ir.Node) bool { return true }
 
-// raises reports a node that enlarges the spatial extent.
+// raises reports a node among layers that enlarges the spatial extent; to spread a global average again is none.
 func (f *flow) raises(n *ir.Node) bool {
 	k := factor(n)
-	return f.data[n] && k > 0 && k < 1
+	return f.live[n] && f.stride[n] > 0 && (k > 0 && k < 1 || k == 1 && resizes(n))
 }
+
+// resizes reports a Resize of any scale: two levels of a pyramid may have the same stride.
+func resizes(n *ir.Node) bool { return n.Is("Resize") || n.Is("Upsample") }
 
 func same(a, b float64) bool { return math.Abs(a-b) <= 1e-6*math.Max(a, b) }
 

@@ -9,10 +9,10 @@ import (
 
 // extra moves additional pyramid levels into the aggregation: convolutions outside the trunk that go deeper than it and do not
 // share weights with other levels (P6 and P7 of a RetinaNet-like pyramid).
-func (f *flow) extra(label map[*ir.Node]string, trunk, neck map[*ir.Node]bool) {
+func (f *flow) extra(label map[*ir.Node]string) {
 	deeper := map[*ir.Node]bool{}
 	for _, n := range f.order {
-		if label[n] == Head && f.weighty[n] && factor(n) > 1 && !f.shared[n] && f.hasShared() {
+		if label[n] == Head && f.weighty[n] && f.live[n] && factor(n) > 1 && !f.shared[n] && f.hasShared() {
 			deeper[n] = true
 		}
 	}
@@ -29,7 +29,7 @@ func (f *flow) hasShared() bool { return len(f.shared) > 0 }
 // smoothing moves what stands between the last merge of a level and the heads into the aggregation: everything before weights
 // that the levels share, or, where none are shared, a unit like the one that the other levels have behind their merge, or one
 // dense convolution without activation that a convolution follows.
-func (f *flow) smoothing(label map[*ir.Node]string, core map[*ir.Node]bool, u unit) {
+func (f *flow) smoothing(label map[*ir.Node]string, core, merges map[*ir.Node]bool, u unit) {
 	inHead := func(n *ir.Node) bool { return label[n] == Head }
 	entry := map[*ir.Node]bool{}
 	for _, n := range f.order {
@@ -59,6 +59,9 @@ func (f *flow) smoothing(label map[*ir.Node]string, core map[*ir.Node]bool, u un
 			}
 			return
 		}
+	}
+	if f.lastUnits(label, core, merges) {
+		return
 	}
 	for _, e := range f.order {
 		if !entry[e] || !inHead(e) {

@@ -15,6 +15,9 @@ func (f *flow) structure(split bool) (map[*ir.Node]string, string) {
 		part = f.trunk()
 	}
 	if part == nil {
+		part = f.tail()
+	}
+	if part == nil {
 		return f.stages(), "no modular structure found: one module per resolution stage"
 	}
 	label := map[*ir.Node]string{}
@@ -29,17 +32,15 @@ func (f *flow) structure(split bool) (map[*ir.Node]string, string) {
 	return label, ""
 }
 
-// trunk serves networks that never enlarge: what more than one output needs is the backbone, the rest are heads.
+// trunk serves networks that never enlarge: what more than one of their last layers needs is the backbone, the rest are heads.
 func (f *flow) trunk() map[*ir.Node]string {
-	if len(f.g.Outputs()) < 2 {
+	last := f.last(all)
+	if len(last) < 2 {
 		return nil
 	}
 	reached := map[*ir.Node]int{}
-	for _, o := range f.g.Outputs() {
-		if o.Producer() == nil {
-			continue
-		}
-		for n := range f.ancestors(map[*ir.Node]bool{o.Producer(): true}, all) {
+	for _, l := range last {
+		for n := range f.ancestors(map[*ir.Node]bool{l: true}, all) {
 			reached[n]++
 		}
 	}
@@ -65,15 +66,41 @@ func (f *flow) trunk() map[*ir.Node]string {
 	return label
 }
 
-// stages labels by stride along the network.
+// last lists the layers among keep that no other layer follows.
+func (f *flow) last(keep func(*ir.Node) bool) []*ir.Node {
+	leads := map[*ir.Node]bool{}
+	var out []*ir.Node
+	for i := len(f.order) - 1; i >= 0; i-- {
+		n := f.order[i]
+		for _, c := range f.consumers(n) {
+			leads[n] = leads[n] || leads[c] || f.layer[c]
+		}
+		if f.layer[n] && f.data[n] && keep(n) && !leads[n] {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// stages labels by stride along the network; layers without spatial extent that scale a feature map count to it.
 func (f *flow) stages() map[*ir.Node]string {
+	at := map[*ir.Node]float64{}
+	for i := len(f.order) - 1; i >= 0; i-- {
+		n := f.order[i]
+		at[n] = f.stride[n]
+		for _, c := range f.consumers(n) {
+			if at[n] == 0 {
+				at[n] = at[c]
+			}
+		}
+	}
 	label := map[*ir.Node]string{}
 	names := map[float64]string{}
 	for _, n := range f.order {
 		if !f.weighty[n] {
 			continue
 		}
-		s := f.stride[n]
+		s := at[n]
 		if names[s] == "" {
 			names[s] = fmt.Sprintf("stage%d", len(names)+1)
 		}
@@ -117,8 +144,11 @@ func (f *flow) aggregate() map[*ir.Node]string {
 	}
 	// The trunk leads to the first node of the deepest stride; the rest of that stride is divided below.
 	trunk := f.ancestors(bottom, before)
-	core := f.core(after, ups)
+	core, merges := f.core(after, ups)
 	lateral := map[*ir.Node]bool{}
+	if c := f.context(); trunk[c] {
+		trunk = f.cutAt(c, trunk, lateral)
+	}
 	taps := map[*ir.Node]map[*ir.Node]bool{} // merge -> its lateral nodes
 	for _, m := range f.order {
 		if !core[m] || len(f.producers(m)) < 2 || ups[m] {
@@ -138,10 +168,16 @@ func (f *flow) aggregate() map[*ir.Node]string {
 			}
 		}
 	}
+	if t := f.lastTap(trunk, lateral, deepest); t != nil {
+		trunk = f.cutAt(t, trunk, lateral)
+	}
 	units := f.units(core, ups, taps)
 	neck := f.bottomUnit(trunk, feeds, deepest, units)
+	if len(neck) == 0 {
+		neck = f.bottomReduction(trunk, feeds, ups)
+	}
 	if len(taps) == 0 && len(neck) == 0 {
-		return f.decoder(trunk)
+		return f.decoder(trunk, after)
 	}
 	label := map[*ir.Node]string{}
 	for _, n := range f.order {
@@ -155,16 +191,19 @@ func (f *flow) aggregate() map[*ir.Node]string {
 			label[n] = Head
 		}
 	}
-	f.extra(label, trunk, neck)
-	f.smoothing(label, core, units)
+	if f.oneWay(label, core, merges) {
+		return f.checkRoles(label)
+	}
+	f.extra(label)
+	f.smoothing(label, core, merges, units)
 	return f.checkRoles(label)
 }
 
 // core is what mixes scales: every node behind the first enlargement that leads to a merge one of whose inputs changed scale.
-func (f *flow) core(after, ups map[*ir.Node]bool) map[*ir.Node]bool {
-	merges := map[*ir.Node]bool{}
+func (f *flow) core(after, ups map[*ir.Node]bool) (core, merges map[*ir.Node]bool) {
+	merges = map[*ir.Node]bool{}
 	for _, n := range f.order {
-		if !after[n] || !merging(n) {
+		if !after[n] || !merging(n) || !f.live[n] && !f.lastMerge(n) {
 			continue
 		}
 		ps := f.producers(n)
@@ -177,7 +216,7 @@ func (f *flow) core(after, ups map[*ir.Node]bool) map[*ir.Node]bool {
 			}
 		}
 	}
-	return f.ancestors(merges, func(n *ir.Node) bool { return after[n] })
+	return f.ancestors(merges, func(n *ir.Node) bool { return after[n] }), merges
 }
 
 func merging(n *ir.Node) bool {
@@ -191,7 +230,7 @@ func merging(n *ir.Node) bool {
 // changedScale walks back from n to the next branching or merging and reports a change of scale on the way.
 func (f *flow) changedScale(n *ir.Node, after map[*ir.Node]bool) bool {
 	for i := 0; i < 64 && after[n]; i++ {
-		if k := factor(n); k > 0 && k != 1 {
+		if k := factor(n); k > 0 && k != 1 || resizes(n) {
 			return true
 		}
 		ps := f.producers(n)
@@ -250,12 +289,20 @@ func (f *flow) bottomUnit(trunk, feeds map[*ir.Node]bool, deepest float64, u uni
 		return nil
 	}
 	at := func(n *ir.Node) bool { return trunk[n] && same(f.stride[n], deepest) || trunk[n] && f.stride[n] == 0 }
-	last := map[*ir.Node]bool{}
+	neck := map[*ir.Node]bool{}
 	for n := range feeds {
 		if at(n) {
-			last[n] = true
+			for x := range f.unitBefore(n, at, trunk, want) {
+				neck[x] = true
+			}
 		}
 	}
+	return neck
+}
+
+// unitBefore is the longest end of the trunk before feed whose signature is want.
+func (f *flow) unitBefore(feed *ir.Node, at func(*ir.Node) bool, trunk map[*ir.Node]bool, want []string) map[*ir.Node]bool {
+	last := map[*ir.Node]bool{feed: true}
 	whole := f.ancestors(last, at)
 	var best map[*ir.Node]bool
 	for i := len(f.order) - 1; i >= 0; i-- {
@@ -301,21 +348,6 @@ func (f *flow) isCut(n *ir.Node, whole, last map[*ir.Node]bool) bool {
 		}
 	}
 	return true
-}
-
-// decoder serves encoder-decoder networks without taps: everything from the first enlargement on.
-func (f *flow) decoder(trunk map[*ir.Node]bool) map[*ir.Node]string {
-	label := map[*ir.Node]string{}
-	for _, n := range f.order {
-		if !f.data[n] {
-			continue
-		}
-		label[n] = Decoder
-		if trunk[n] {
-			label[n] = Backbone
-		}
-	}
-	return f.checkRoles(label)
 }
 
 // checkRoles gives up where a division leaves no weights before or behind the cut.
