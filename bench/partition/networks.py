@@ -382,18 +382,6 @@ class EfficientDet(nn.Module):
         return self.regressor(xs), self.classifier(xs).sigmoid()
 
 
-class Hourglass(nn.Module):
-    def __init__(self, c, depth):
-        super().__init__()
-        self.skip, self.down = Residual(c, c), Residual(c, c)
-        self.inner = Hourglass(c, depth - 1) if depth > 1 else Residual(c, c)
-        self.up = Residual(c, c)
-
-    def forward(self, x):
-        y = self.up(self.inner(self.down(F.max_pool2d(x, 2))))
-        return self.skip(x) + F.interpolate(y, scale_factor=2.0)
-
-
 class PanDetector(nn.Module):
     """Top-down and bottom-up aggregation with concatenations, one decoupled head per level."""
 
