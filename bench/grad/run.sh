@@ -1,14 +1,4 @@
 #!/usr/bin/env bash
-# Compares gradients and Hessian-vector products with PyTorch's. usage: run.sh OUT [NAME...]
-# PYTHON names an interpreter with torch, torchvision, onnx and onnxscript; without it one is installed into OUT/python.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-out=$(mkdir -p "$1" && cd "$1" && pwd)
-shift
-if [ -z "${PYTHON:-}" ]; then
-  [ -x "$out/python/bin/python" ] || python3 -m venv "$out/python"
-  PYTHON=$out/python/bin/python
-  "$PYTHON" -m pip install --quiet torch torchvision onnx onnxscript
-fi
-"$PYTHON" "$here/export.py" "$out" "$@"
-cd "$here" && go run . "$out"
+# Compares gradients and Hessian-vector products with PyTorch's. usage: run.sh OUT [NAME...], with PYTHON as torch.sh says
+here=$(dirname "$0")
+exec bash "$here/../torch.sh" "$here" "$@"

@@ -1,6 +1,10 @@
 package grad
 
-import "mqatc/onnx/ir"
+import (
+	"fmt"
+
+	"mqatc/onnx/ir"
+)
 
 // branches adds the cotangents of the values that the branches of an If read from outside: an If on the same condition, whose
 // branches compute what the original ones do and the gradient of that.
@@ -13,7 +17,7 @@ func (e *engine) branches(n *ir.Node, cots []*ir.Value) error {
 	for _, name := range []string{"then_branch", "else_branch"} {
 		a := n.Attr(name)
 		if a == nil || a.G == nil {
-			e.b.Fail(errNoBranch(name))
+			e.b.Fail(fmt.Errorf("If without %s", name))
 			return e.b.Err()
 		}
 		s, err := e.branch(a.G, cots, wrt)
@@ -33,10 +37,6 @@ func (e *engine) branches(n *ir.Node, cots []*ir.Value) error {
 	}
 	return nil
 }
-
-type errNoBranch string
-
-func (e errNoBranch) Error() string { return "If without " + string(e) }
 
 // captured lists the active values that graphs inside n read, in the order of reading.
 func (e *engine) captured(n *ir.Node, have []*ir.Value) []*ir.Value {
