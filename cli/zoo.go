@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -28,11 +29,14 @@ func zooCommand() *cli.Command {
 			}
 			a, ok := zoo.Find(name)
 			if !ok {
-				return usagef("no network is called %q; there are:\n%s", name, zooList())
+				return usagef("no network is called %q; there are %s", name, strings.Join(zooNames(), ", "))
 			}
 			o := zoo.Options{Seed: c.Uint64("seed"), Height: c.Int("size"), Width: c.Int("size"), Factor: c.Float64("width")}
 			if o.Factor == 0 {
 				return usageError(errors.New("--width 0: a factor on channel counts"))
+			}
+			if err := a.Check(o); err != nil {
+				return usageError(err)
 			}
 			m, err := a.Build(o)
 			if err != nil {
@@ -49,6 +53,14 @@ func zooCommand() *cli.Command {
 			return err
 		},
 	}
+}
+
+func zooNames() []string {
+	var out []string
+	for _, a := range zoo.Table {
+		out = append(out, a.Name)
+	}
+	return out
 }
 
 func zooList() string {

@@ -83,28 +83,43 @@ func (a Architecture) Owner(tensor string) string {
 const (
 	leastSide, mostSide = 32, 4096
 	leastFactor         = 1.0 / 16
-	mostFactor          = 16
+	mostFactor          = 4
 )
 
-// Build makes the network. The batch is free, except Faster R-CNN's, which is 1.
-func (a Architecture) Build(o Options) (*ir.Model, error) {
+// filled puts the network's own size and a factor of 1 where o has none.
+func (a Architecture) filled(o Options) Options {
 	if o.Height == 0 && o.Width == 0 {
 		o.Height, o.Width = a.Height, a.Width
 	}
 	if o.Factor == 0 {
 		o.Factor = 1
 	}
+	return o
+}
+
+// Check says what of o the network cannot have.
+func (a Architecture) Check(o Options) error {
+	o = a.filled(o)
 	if !(o.Factor >= leastFactor && o.Factor <= mostFactor) {
-		return nil, fmt.Errorf("zoo: %s: width factor %v is outside 1/16..16", a.Name, o.Factor)
+		return fmt.Errorf("zoo: %s: width factor %v is outside 1/16..%d", a.Name, o.Factor, mostFactor)
 	}
 	for _, s := range []int{o.Height, o.Width} {
 		if s < leastSide || s > mostSide {
-			return nil, fmt.Errorf("zoo: %s: input of %dx%d is outside %d..%d pixels", a.Name, o.Width, o.Height, leastSide, mostSide)
+			return fmt.Errorf("zoo: %s: input of %dx%d is outside %d..%d pixels", a.Name, o.Width, o.Height, leastSide, mostSide)
 		}
 		if s%max(a.Multiple, 1) != 0 {
-			return nil, fmt.Errorf("zoo: %s: input of %dx%d: sides must be multiples of %d pixels", a.Name, o.Width, o.Height, a.Multiple)
+			return fmt.Errorf("zoo: %s: input of %dx%d: sides must be multiples of %d pixels", a.Name, o.Width, o.Height, a.Multiple)
 		}
 	}
+	return nil
+}
+
+// Build makes the network. The batch is free, except Faster R-CNN's, which is 1.
+func (a Architecture) Build(o Options) (*ir.Model, error) {
+	if err := a.Check(o); err != nil {
+		return nil, err
+	}
+	o = a.filled(o)
 	if a.whole != nil {
 		return a.whole(o)
 	}
