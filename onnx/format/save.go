@@ -76,12 +76,15 @@ func save(m *ir.Model, path string, opt SaveOptions) ([]Placement, error) {
 			f.discard()
 		}
 	}()
-	write := func(name string, body func(io.Writer) error) error {
+	write := func(name string, size int64, body func(io.Writer) error) error {
 		f, err := create(name)
 		if err != nil {
 			return err
 		}
 		files = append(files, f)
+		if err := reserve(f.f, size); err != nil {
+			return err
+		}
 		if err := body(f.w); err != nil {
 			return err
 		}
@@ -89,11 +92,11 @@ func save(m *ir.Model, path string, opt SaveOptions) ([]Placement, error) {
 	}
 	if len(out.list) > 0 {
 		name := filepath.Join(filepath.Dir(path), opt.ExternalFile)
-		if err := write(name, out.write); err != nil {
+		if err := write(name, out.end, out.write); err != nil {
 			return nil, err
 		}
 	}
-	if err := write(path, func(w io.Writer) error { return writeModel(w, p) }); err != nil {
+	if err := write(path, int64(p.Size()), func(w io.Writer) error { return writeModel(w, p) }); err != nil {
 		return nil, err
 	}
 	for i, f := range files {

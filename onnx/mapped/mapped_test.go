@@ -115,3 +115,38 @@ func TestGuardLetsOthersPass(t *testing.T) {
 	}()
 	_ = mapped.Guard(func() error { panic("own") })
 }
+
+func TestCopy(t *testing.T) {
+	var r mapped.Reader
+	f := sparse(t, 65<<20, 7)
+	view, err := r.File(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if done, err := mapped.Copy(out, []byte("not a view")); done || err != nil {
+		t.Errorf("bytes of no file: %v, %v", done, err)
+	}
+	if _, err := out.WriteString("before"); err != nil {
+		t.Fatal(err)
+	}
+	part := view[len(view)-3<<20:]
+	if done, err := mapped.Copy(out, part); err != nil || !done && runtime.GOOS == "linux" {
+		t.Fatalf("a view of a closed file: %v, %v", done, err)
+	} else if !done {
+		t.Skip("files are not mapped here")
+	}
+	got, err := os.ReadFile(out.Name())
+	if err != nil || !bytes.Equal(got, append([]byte("before"), part...)) {
+		t.Errorf("copied %d bytes of %d, or others: %v", len(got)-6, len(part), err)
+	}
+	var cut *mapped.CutShort
+	if done, err := mapped.Copy(out, cutShort(t)); !done || !errors.As(err, &cut) {
+		t.Errorf("a file that was cut short: %v, %v", done, err)
+	}
+}
