@@ -16,6 +16,7 @@ import (
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
+	"mqatc/passes/lower"
 	"mqatc/passes/quant"
 	"mqatc/passes/step"
 	"mqatc/passes/weights"
@@ -97,7 +98,7 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, cfg train.C
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := step.Build(m, step.Options{Loss: loss, Batch: batch, Params: params, Optimizer: step.Optimizer{Name: "sgd", Momentum: 0.9}})
+	s, err := step.Build(m, step.Options{Loss: loss, Batch: batch, Params: params, Optimizer: step.Optimizer{Name: "sgd", Momentum: 0.9}, Lower: lowering()})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -199,3 +200,10 @@ func quantize(m *ir.Model) ([]step.Param, error) {
 	return params, nil
 }
 
+func lowering() func(*ir.Model) error {
+	if os.Getenv("BLOCK") == "" {
+		return nil
+	}
+	b, _ := strconv.Atoi(os.Getenv("BLOCK"))
+	return lower.New(lower.Machine{Block: int64(b)})
+}

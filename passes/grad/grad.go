@@ -27,6 +27,8 @@ type Options struct {
 	Pass string
 	// Stop reports values through which no gradient flows: what they are computed from counts as constant.
 	Stop func(*ir.Value) bool
+	// Opaque leaves parts of the gradients of convolutions as operators of Domain. They have no gradients of their own.
+	Opaque bool
 }
 
 // Gradients appends to g the nodes computing d(sum over outs of <Value, Cotangent>)/d(wrt[i]), of the shape of wrt[i]. Values of g
@@ -195,7 +197,7 @@ func (e *engine) visit(n *ir.Node) error {
 	if !e.reads(n) {
 		return nil
 	}
-	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, tables: e.tables, active: e.active}
+	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, tables: e.tables, active: e.active, later: e.opt.Opaque}
 	e.b.Site = siteOf(n)
 	any := false
 	for _, o := range n.Outputs() {

@@ -59,6 +59,9 @@ type Options struct {
 	EmitGrads  bool
 	Accumulate bool // sum gradients instead of updating; Apply's graph updates
 	Updates    []Update
+	// Lower gives the graph, with parts of its gradients as operators of grad.Domain, the forms that the machine runs fastest. Nil
+	// leaves standard operators.
+	Lower func(*ir.Model) error
 }
 
 // Build makes the step graph of m. m is not changed.
@@ -83,7 +86,7 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 			return nil, fmt.Errorf("pass %s: %w", Pass, err)
 		}
 	}
-	grads, err := grad.Gradients(s.Graph, []grad.Seed{{Value: loss}}, wrt, grad.Options{})
+	grads, err := grad.Gradients(s.Graph, []grad.Seed{{Value: loss}}, wrt, grad.Options{Opaque: o.Lower != nil})
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +100,11 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 	}
 	if err := widen(s.Graph); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
+	}
+	if o.Lower != nil {
+		if err := o.Lower(s); err != nil {
+			return nil, err
+		}
 	}
 	if err := prune(s.Graph); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
