@@ -42,7 +42,52 @@ func conv(l *lowerer, n *ir.Node) *ir.Value {
 		}
 		ins = append(ins, l.padChannels(b, 0, kp))
 	}
-	return l.nchwc("Conv", []int64{dy[0], kp, dy[2], dy[3]}, ins, attrs...)
+	act := activation(n)
+	if act != nil {
+		attrs = append(attrs, fusedAttrs(act)...)
+	}
+	v := l.nchwc("Conv", []int64{dy[0], kp, dy[2], dy[3]}, ins, attrs...)
+	if act != nil {
+		l.fused[act] = true
+		l.blocked[act.Output(0)] = v
+	}
+	return v
+}
+
+// activation is the only reader of a convolution, where it is one that a blocked convolution computes on its way.
+func activation(n *ir.Node) *ir.Node {
+	out := n.Output(0)
+	if len(out.Uses()) != 1 || out.IsOutput() {
+		return nil
+	}
+	a := out.Uses()[0].Node
+	if a.Graph() != n.Graph() || a.Domain != "" || len(a.Outputs()) != 1 {
+		return nil
+	}
+	switch a.Op {
+	case "Relu", "LeakyRelu", "Sigmoid", "Tanh":
+		return a
+	case "Clip":
+		_, lo := number(a.Input(1))
+		_, hi := number(a.Input(2))
+		if lo && hi {
+			return a
+		}
+	}
+	return nil
+}
+
+func fusedAttrs(a *ir.Node) []ir.Attr {
+	out := []ir.Attr{ir.AString("activation", a.Op)}
+	switch a.Op {
+	case "LeakyRelu":
+		out = append(out, ir.AFloats("activation_params", a.Float("alpha", 0.01)))
+	case "Clip":
+		lo, _ := number(a.Input(1))
+		hi, _ := number(a.Input(2))
+		out = append(out, ir.AFloats("activation_params", float32(lo), float32(hi)))
+	}
+	return out
 }
 
 // window is the geometry of a gradient's convolution.
@@ -118,12 +163,25 @@ func (l *lowerer) turnedConv(dy, w *ir.Value, win window, pads, dx []int64) *ir.
 func (l *lowerer) spread(v *ir.Value, strides, dx []int64) *ir.Value {
 	d, _ := v.StaticDims()
 	n, h, w, b := d[0]*d[1]/l.block, d[2], d[3], l.block
-	x := l.reshape(v, n*h, 1, w, b)
-	if strides[0] > 1 || strides[1] > 1 {
-		x = l.op("Pad", x, l.b.Int64s(0, 0, 0, 0, 0, strides[0]-1, 0, (strides[1]-1)*b), l.b.Float(0))
+	x := l.reshape(v, n*h*w, b)
+	if strides[1] > 1 { // a product with [1 0] is several times faster than Pad on short rows
+		x = l.op("MatMul", x, l.wider(strides[1]))
+	}
+	x = l.reshape(x, n*h, w*strides[1]*b)
+	if strides[0] > 1 {
+		x = l.op("Pad", x, l.b.Int64s(0, 0, 0, (strides[0]-1)*w*strides[1]*b), l.b.Float(0))
 	}
 	x = l.reshape(x, d[0], d[1], h*strides[0], w*strides[1])
 	return l.fit(x, dx)
+}
+
+// wider is the matrix [B, times*B] that puts zeros after each row of B elements.
+func (l *lowerer) wider(times int64) *ir.Value {
+	x := make([]float32, l.block*times*l.block)
+	for i := range l.block {
+		x[i*times*l.block+i] = 1
+	}
+	return l.b.Floats(x, l.block, times*l.block)
 }
 
 // fit cuts or fills the ends of a blocked value to the height and width of dx.

@@ -1,8 +1,6 @@
 package lower
 
 import (
-	"fmt"
-
 	"mqatc/onnx/ir"
 )
 
@@ -65,33 +63,6 @@ func (l *lowerer) matrix(v *ir.Value) *ir.Value {
 	r := l.rows(v)
 	d, _ := r.StaticDims()
 	return l.reshape(r, d[0]*d[1], d[2])
-}
-
-// channelSums lowers a sum over everything but the channels of a blocked value, and a sum over everything.
-func channelSums(l *lowerer, n *ir.Node) *ir.Value {
-	x := n.Input(0)
-	d, ok := dims4(x)
-	if !ok || l.blocked[x] == nil || !l.whole(d[1]) || n.Input(1) == nil || n.Input(1).Init() == nil {
-		return nil
-	}
-	axes, err := n.Input(1).Init().Ints()
-	out, ok := n.Output(0).StaticDims()
-	if err != nil || !ok {
-		return nil
-	}
-	over := [4]bool{}
-	for _, a := range axes {
-		over[(a+4)%4] = true
-	}
-	switch over {
-	case [4]bool{true, true, true, true}:
-		return l.b.Op("ReduceSum", []*ir.Value{l.blocked[x], n.Input(1)}, n.Attrs()...)
-	case [4]bool{true, false, true, true}:
-		r := l.matrix(x)
-		ones := l.once(fmt.Sprint("ones ", d[0]*d[2]*d[3]), func() *ir.Value { return l.ones(1, d[0]*d[2]*d[3]) })
-		return l.reshape(l.op("MatMul", ones, r), out...)
-	}
-	return nil
 }
 
 func (l *lowerer) ones(dims ...int64) *ir.Value {

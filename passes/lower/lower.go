@@ -35,14 +35,20 @@ type Machine struct {
 
 // Run lowers m for the machine. Operators of grad.Domain are gone afterwards. Values that no node needs any more stay behind.
 func Run(m *ir.Model, mach Machine) error {
+	if err := simplify(m.Graph); err != nil {
+		return fmt.Errorf("pass %s: %w", Info.Name, err)
+	}
 	if mach.Block > 0 {
 		l := &lowerer{b: ir.NewBuilder(m.Graph, Info.Name, op.InferNode), g: m.Graph, block: mach.Block, blocked: map[*ir.Value]*ir.Value{},
-			memo: map[string]*ir.Value{}}
+			fused: map[*ir.Node]bool{}, memo: map[string]*ir.Value{}}
 		if err := l.run(); err != nil {
 			return fmt.Errorf("pass %s: %w", Info.Name, err)
 		}
 		if l.used {
 			m.SetOpset(Domain, 1)
+		}
+		if l.fusedUsed {
+			m.SetOpset(microsoft, 1)
 		}
 	}
 	return grad.Expand(m.Graph)
@@ -61,8 +67,11 @@ type lowerer struct {
 	blocked map[*ir.Value]*ir.Value
 	// done lists nodes whose output is computed in blocked form, in graph order.
 	done []*ir.Node
-	memo map[string]*ir.Value
-	used bool
+	// fused are activations that a convolution computes.
+	fused map[*ir.Node]bool
+	memo  map[string]*ir.Value
+	// used and fusedUsed say that operators of Domain, and FusedMatMul, are in the graph.
+	used, fusedUsed bool
 }
 
 // rule makes the blocked form of a node's only output, or what replaces it. It returns nil, and leaves nothing behind, for nodes that
@@ -113,7 +122,7 @@ func (l *lowerer) take(n *ir.Node) error {
 		return l.g.Remove(n)
 	}
 	if n.Is("ReduceSum") {
-		v := channelSums(l, n)
+		v := sum(l, n)
 		if err := l.b.Err(); err != nil || v == nil {
 			return err
 		}
@@ -121,6 +130,10 @@ func (l *lowerer) take(n *ir.Node) error {
 			return err
 		}
 		return l.g.Remove(n)
+	}
+	if l.fused[n] {
+		l.done = append(l.done, n)
+		return nil
 	}
 	r := ruleOf(n)
 	if r == nil {

@@ -67,8 +67,11 @@ func (l *lowerer) phases(dy, w *ir.Value, win window, d, dx []int64) *ir.Value {
 	weights := l.reshape(l.b.Op("Gather", []*ir.Value{src, idx}, ir.AInt("axis", 0)), s*cp, kp, py.size, px.size)
 	y := l.nchwc("Conv", []int64{d[0], s * cp, qy, qx}, []*ir.Value{l.toBlocked(dy), weights}, ir.AInts("kernel_shape", py.size, px.size),
 		ir.AInts("strides", 1, 1), ir.AInts("dilations", 1, 1), ir.AInts("pads", pads...), ir.AInt("group", 1))
-	y = l.reshape(y, d[0], win.strides[0], win.strides[1], cp/b, qy, qx, b)
-	y = l.reshape(l.transpose(y, 0, 3, 4, 1, 5, 2, 6), d[0], cp, qy*win.strides[0], qx*win.strides[1])
+	// By way of [N, H, W, C], where whole rows of channels move.
+	y = l.nchwc("ReorderOutput", []int64{d[0], qy, qx, s * cp}, []*ir.Value{y}, ir.AInt("channels", s*cp), ir.AInt("channels_last", 1))
+	y = l.transpose(l.reshape(y, d[0], qy, qx, win.strides[0], win.strides[1]*cp), 0, 1, 3, 2, 4)
+	y = l.reshape(y, d[0], qy*win.strides[0], qx*win.strides[1], cp)
+	y = l.nchwc("ReorderInput", []int64{d[0], cp, qy * win.strides[0], qx * win.strides[1]}, []*ir.Value{y}, ir.AInt("channels_last", 1))
 	return l.fit(y, dx)
 }
 
