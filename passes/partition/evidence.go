@@ -1,7 +1,10 @@
 package partition
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"mqatc/onnx/ir"
@@ -136,8 +139,9 @@ func (e *evidence) refine(f *flow, structure map[*ir.Node]string) {
 		parts[p][class(structure[n])] += e.weight[n]
 	}
 	taken := map[part]string{}
+	has := rolesOf(structure)
 	for p, v := range parts {
-		if r := most(v); p.below != "" && r != most(whole[p.label]) && (r == keywordRole(p.below) || r == Decoder && keywordRole(p.below) == FPN) {
+		if r := most(v); p.below != "" && r != most(whole[p.label]) && r == suited(keywordRole(p.below), has) {
 			taken[p] = p.below
 			if whole[p.below] != nil {
 				taken[p] = p.label + "." + p.below
@@ -196,10 +200,12 @@ func dotted(name string) []string {
 	return parts[:len(parts)-1]
 }
 
+// keywords are words that authors use for modules; the first that a label holds tells its role.
 var keywords = []struct{ word, role string }{
 	{"backbone", Backbone}, {"encoder", Backbone}, {"base_net", Backbone}, {"trunk", Backbone}, {"body", Backbone}, {"features", Backbone},
+	{"rpn", RPN}, {"roi", RoI}, {"pnp", PnP}, {"rotation", Rotation}, {"rot_", Rotation},
 	{"neck", FPN}, {"fpn", FPN}, {"pan", FPN}, {"pyramid", FPN}, {"aggreg", FPN}, {"decoder", Decoder}, {"aspp", Decoder},
-	{"head", Head}, {"cls", Head}, {"classif", Head}, {"regress", Head}, {"bbox", Head}, {"rpn", Head}, {"roi", Head},
+	{"head", Head}, {"cls", Head}, {"classif", Head}, {"regress", Head}, {"bbox", Head},
 }
 
 func keywordRole(label string) string {
@@ -212,29 +218,49 @@ func keywordRole(label string) string {
 	return ""
 }
 
+func rolesOf(structure map[*ir.Node]string) map[string]bool {
+	has := map[string]bool{}
+	for _, l := range structure {
+		has[class(l)] = true
+	}
+	return has
+}
+
+// suited is the role that a name means in a network which has some roles: its own, or the only one of its family.
+func suited(role string, has map[string]bool) string {
+	for _, family := range [][]string{aggregationRoles, headRoles} {
+		if !slices.Contains(family, role) || has[role] {
+			continue
+		}
+		there := slices.DeleteFunc(slices.Clone(family), func(r string) bool { return !has[r] })
+		switch len(there) {
+		case 0:
+			return family[0]
+		case 1:
+			return there[0]
+		}
+		return ""
+	}
+	return role
+}
+
 // reconcile weighs the evidence against the structure. Each evidence label takes the role its name says or, where it says
 // nothing, the one that most of its elements have in the structure. Where under half of the labelled elements agree with the
 // structure the evidence is not believed.
 func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.Node]string, map[string]string, bool) {
-	votes, heads := map[string]map[string]int64{}, map[string]map[string]int64{}
-	usesDecoder := false
+	votes, heads := map[string]map[string]int64{}, map[string]map[string]int64{} // by evidence label: roles, structural labels of heads
+	has := rolesOf(structure)
 	e.refine(f, structure)
 	for _, n := range f.order {
-		if structure[n] == Decoder {
-			usesDecoder = true
-		}
 		l := e.label[n]
 		if l == "" || !f.weighty[n] {
 			continue
 		}
 		if votes[l] == nil {
-			votes[l] = map[string]int64{}
+			votes[l], heads[l] = map[string]int64{}, map[string]int64{}
 		}
 		votes[l][class(structure[n])] += max(e.weight[n], 1)
-		if heads[l] == nil {
-			heads[l] = map[string]int64{}
-		}
-		if s := structure[n]; class(s) == Head {
+		if s := structure[n]; isHead(s) {
 			heads[l][s] += max(e.weight[n], 1)
 		}
 	}
@@ -245,15 +271,8 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 			total += n
 		}
 		role[l] = most(v)
-		if k := keywordRole(l); k != "" {
-			if k == FPN && usesDecoder {
-				k = Decoder
-			} else if k == Decoder && !usesDecoder {
-				k = FPN
-			}
-			if believed(v, k) {
-				role[l] = k
-			}
+		if k := suited(keywordRole(l), has); k != "" && believed(v, k) {
+			role[l] = k
 		}
 		agree += v[role[l]]
 	}
@@ -272,13 +291,12 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 			continue
 		}
 		r := role[l]
-		if r == Head {
-			if r = structure[n]; class(r) != Head {
-				r = most(heads[l])
-			}
-			if r == "" {
-				r = Head
-			}
+		if isHead(r) && class(structure[n]) == r {
+			r = structure[n]
+		} else if isHead(r) {
+			of := maps.Clone(heads[l])
+			maps.DeleteFunc(of, func(s string, _ int64) bool { return class(s) != r })
+			r = cmp.Or(most(of), r)
 		}
 		out[n] = r
 		if members[r] == nil {
@@ -290,40 +308,30 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 	return out, moduleNames(renumber(f, out, members)), true
 }
 
-// renumber counts the heads that are left from 1 in graph order; a single one is just the head.
+// renumber counts the heads of a role that are left from 1 in graph order; a single one is called by the role.
 func renumber(f *flow, out map[*ir.Node]string, members map[string]map[string]bool) map[string]map[string]bool {
-	to := map[string]string{}
+	to, count := map[string]string{}, map[string]int{}
 	for _, n := range f.order {
-		if l := out[n]; class(l) == Head && to[l] == "" {
-			to[l] = fmt.Sprint(Head, len(to)+1)
+		if l := out[n]; isHead(l) && to[l] == "" {
+			count[class(l)]++
+			to[l] = fmt.Sprint(class(l), count[class(l)])
 		}
 	}
-	if len(to) == 1 {
-		for l := range to {
-			to[l] = Head
+	for l := range to {
+		if count[class(l)] == 1 {
+			to[l] = class(l)
 		}
 	}
 	for n, l := range out {
-		if class(l) == Head {
+		if to[l] != "" {
 			out[n] = to[l]
 		}
 	}
 	moved := map[string]map[string]bool{}
 	for l, m := range members {
-		if t := to[l]; t != "" {
-			l = t
-		}
-		moved[l] = m
+		moved[cmp.Or(to[l], l)] = m
 	}
 	return moved
-}
-
-// class is the role of a structural label: the heads that --heads split tells apart are all heads.
-func class(label string) string {
-	if strings.HasPrefix(label, Head) {
-		return Head
-	}
-	return label
 }
 
 // most is the key with the largest count, the first by name of several.
@@ -350,7 +358,7 @@ func moduleNames(members map[string]map[string]bool) map[string]string {
 	}
 	for r, l := range of {
 		if count[l] > 1 {
-			of[r] = l + strings.TrimPrefix(r, Head)
+			of[r] = l + strings.TrimPrefix(r, class(r))
 		}
 	}
 	return of

@@ -151,10 +151,10 @@ func TestContextModuleAndOneWayDecoder(t *testing.T) {
 func TestDownUpAndDownAgain(t *testing.T) {
 	n, x := newNet(t)
 	_, _, c5 := n.backbone(x)
-	n.part = partition.Decoder
+	n.part = partition.Rotation
 	y := n.conv(n.up(n.conv(n.up(c5), 8, 3, 1)), 8, 3, 1)
 	dense := n.conv(y, 6, 1, 1)
-	n.part = partition.Head
+	n.part = partition.PnP
 	z := n.b.Op("Flatten", []*ir.Value{n.conv(n.conv(dense, 8, 3, 2), 8, 3, 2)}, ir.AInt("axis", 1))
 	n.outputs(dense, n.op("MatMul", z, n.weight(8*4*4, 7)))
 	n.check()
@@ -197,7 +197,7 @@ func TestTwoPyramidsWithTheSameExtraLevels(t *testing.T) {
 func TestTwoStages(t *testing.T) {
 	n, x := newNet(t)
 	levels := n.pyramid(n.backbone(n.up(x)))
-	n.part = partition.Head
+	n.part = partition.RPN
 	tower, score, box := n.weight(12, 12, 3, 3), n.weight(1, 12, 1, 1), n.weight(4, 12, 1, 1)
 	var scores, boxes []*ir.Value
 	for _, l := range levels {
@@ -214,6 +214,7 @@ func TestTwoStages(t *testing.T) {
 	rois := n.b.Op("Gather", []*ir.Value{n.op("Squeeze", all, n.constant(ir.FromInt64s([]int64{0}, 1))), index}, ir.AInt("axis", 0))
 	batch := n.b.Op("Gather", []*ir.Value{kept, n.constant(ir.FromInt64s([]int64{0}))}, ir.AInt("axis", 1))
 	y := n.b.Op("RoiAlign", []*ir.Value{levels[0], rois, batch}, ir.AInt("output_height", 4), ir.AInt("output_width", 4))
+	n.part = partition.RoI
 	y = n.b.Op("Flatten", []*ir.Value{y}, ir.AInt("axis", 1))
 	n.outputs(n.op("MatMul", n.op("Relu", n.op("MatMul", y, n.weight(12*16, 16))), n.weight(16, 5)))
 	n.check()

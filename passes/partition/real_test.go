@@ -2,7 +2,6 @@ package partition_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,59 +41,12 @@ func load(t *testing.T, file string) *ir.Model {
 	return m
 }
 
-// anonymize replaces every name in the graph by t1, t2, ... and returns the old names of the values.
-func anonymize(t *testing.T, g *ir.Graph) map[string]string {
-	t.Helper()
-	old := map[string]string{}
-	i := 0
-	rename := func(v *ir.Value) {
-		i++
-		name := fmt.Sprintf("t%d", i)
-		was := v.Name()
-		if w, ok := old[was]; ok {
-			was = w
-		}
-		if other := g.Value(name); other != nil && other != v {
-			if err := g.Rename(other, "moved_"+name); err != nil {
-				t.Fatal(err)
-			}
-			o := name
-			if w, ok := old[name]; ok {
-				o = w
-			}
-			old["moved_"+name] = o
-		}
-		if err := g.Rename(v, name); err != nil {
-			t.Fatal(err)
-		}
-		old[name] = was
-	}
-	for _, v := range g.Inputs() {
-		rename(v)
-	}
-	for _, v := range g.Initializers() {
-		if !v.IsInput() {
-			rename(v)
-		}
-	}
-	for _, n := range g.Nodes() {
-		n.Name, n.Doc, n.Meta = "", "", nil
-		for _, o := range n.Outputs() {
-			if o.Name() != "" {
-				o.Meta, o.Doc = nil, ""
-				rename(o)
-			}
-		}
-	}
-	return old
-}
-
-func sets(p *partition.Partition, name func(string) string) []string {
+func sets(p *partition.Partition, name func(*ir.Value) string) []string {
 	var out []string
 	for _, m := range p.Modules {
 		var ws []string
 		for _, v := range m.Initializers {
-			ws = append(ws, name(v.Name()))
+			ws = append(ws, name(v))
 		}
 		sort.Strings(ws)
 		out = append(out, strings.Join(ws, " "))
@@ -123,8 +75,8 @@ func TestYuNetByNameAndAnonymous(t *testing.T) {
 	if !slices.Equal(names, []string{"backbone", "neck", "bbox_head"}) {
 		t.Errorf("modules %v", names)
 	}
-	known := sets(p, func(s string) string { return s })
-	old := anonymize(t, m.Graph)
+	known := sets(p, (*ir.Value).Name)
+	old := m.Anonymize()
 	q, err := partition.Find(m, partition.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +84,7 @@ func TestYuNetByNameAndAnonymous(t *testing.T) {
 	if q.Method != "structure" {
 		t.Errorf("anonymous: method %s", q.Method)
 	}
-	if got := sets(q, func(s string) string { return old[s] }); !slices.Equal(got, known) {
+	if got := sets(q, func(v *ir.Value) string { return old[v] }); !slices.Equal(got, known) {
 		t.Errorf("anonymous sets differ:\n%s\n%s", strings.Join(got, "\n"), strings.Join(known, "\n"))
 	}
 }

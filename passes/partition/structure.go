@@ -26,6 +26,7 @@ func (f *flow) structure(split bool) (map[*ir.Node]string, string) {
 			label[n] = part[n]
 		}
 	}
+	f.specialize(label)
 	if split {
 		f.splitHeads(label)
 	}
@@ -234,7 +235,7 @@ func (f *flow) changedScale(n *ir.Node, after map[*ir.Node]bool) bool {
 			return true
 		}
 		ps := f.producers(n)
-		if len(ps) != 1 {
+		if len(ps) != 1 || i > 0 && len(f.consumers(n)) > 1 {
 			return false
 		}
 		n = ps[0]

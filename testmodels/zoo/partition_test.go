@@ -1,0 +1,83 @@
+package zoo_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"mqatc/onnx/ir"
+	"mqatc/passes/partition"
+	"mqatc/testmodels/zoo"
+)
+
+// TestModulesAreFound divides every network, with its names and with none, and wants the authors' modules: their roles and each of
+// their trained tensors.
+func TestModulesAreFound(t *testing.T) {
+	for _, a := range zoo.Table {
+		for _, factor := range []float64{0.25, 1} {
+			if factor == 1 && testing.Short() {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%v", a.Name, factor), func(t *testing.T) {
+				m := build(t, a.Name, zoo.Options{Factor: factor})
+				modules(t, a, m, nil)
+				modules(t, a, m, m.Anonymize())
+			})
+		}
+	}
+}
+
+// modules checks what is found against what tensors were called, by old where their names are gone.
+func modules(t *testing.T, a zoo.Architecture, m *ir.Model, old map[*ir.Value]string) {
+	t.Helper()
+	p, err := partition.Find(m, partition.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if (p.Method == "structure") != (old != nil) || p.Note != "" || len(p.Outside) > 0 {
+		t.Errorf("by %s, note %q, %d tensors in no module; names kept: %v", p.Method, p.Note, len(p.Outside), old == nil)
+	}
+	var roles, want []string
+	for _, mod := range a.Modules {
+		want = append(want, mod.Role)
+	}
+	was := func(v *ir.Value) string {
+		if old != nil {
+			return old[v]
+		}
+		return v.Name()
+	}
+	seen := 0
+	for _, mod := range p.Modules {
+		roles = append(roles, mod.Role)
+		for _, v := range mod.Initializers {
+			if role := roleOf(a, was(v)); role != mod.Role {
+				t.Errorf("by %s: %s of %s is in %s", p.Method, was(v), role, mod.Role)
+			}
+			seen++
+		}
+	}
+	if !slices.Equal(roles, want) {
+		t.Errorf("by %s: modules %v, want %v", p.Method, roles, want)
+	}
+	all := 0
+	for _, v := range m.Graph.Initializers() {
+		if trained(was(v)) {
+			all++
+		}
+	}
+	all -= map[string]int{"efficientdet": 24}[a.Name] // the shares of its sums are no layer's weights
+	if seen != all {
+		t.Errorf("by %s: %d trained tensors in modules, the network has %d", p.Method, seen, all)
+	}
+}
+
+func roleOf(a zoo.Architecture, tensor string) string {
+	owner := a.Owner(tensor)
+	for _, mod := range a.Modules {
+		if mod.Name == owner {
+			return mod.Role
+		}
+	}
+	return ""
+}
