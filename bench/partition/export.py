@@ -57,7 +57,7 @@ class Segments(torch.nn.Module):
 
 BOX = ("boxes", "scores", "labels")
 PYRAMID = dict(backbone=["net.backbone.body"], fpn=["net.backbone.fpn"], head=["net.head"])
-RCNN = dict(backbone=["net.backbone.body"], fpn=["net.backbone.fpn"], head=["net.rpn", "net.roi_heads"])
+RCNN = dict(backbone=["net.backbone.body"], fpn=["net.backbone.fpn"], rpn=["net.rpn"], roi=["net.roi_heads"])
 SSD = dict(backbone=["net.backbone"], head=["net.head"])
 SEGMENT = dict(backbone=["net.backbone"], head=["net.classifier"])
 

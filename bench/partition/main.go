@@ -199,6 +199,11 @@ func compare(p *partition.Partition, truth map[string]string, name func(*ir.Valu
 	}
 	try(0, map[int]bool{}, 0, map[string]int{})
 	s.right = best
+	for _, t := range known {
+		if i := pair[t]; i >= 0 && p.Modules[i].Role != t {
+			s.wrong = append(s.wrong, fmt.Sprintf("%s has the role %s, not %s", p.Modules[i].Name, p.Modules[i].Role, t))
+		}
+	}
 	for _, m := range p.Modules {
 		for _, w := range m.Quantizable() {
 			if t := truth[name(w.Value)]; t != "" && pair[t] != of[w.Value] {

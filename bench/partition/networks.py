@@ -429,7 +429,7 @@ NETWORKS = {
     "wdr": (WDR, 256, dict(backbone=["backbone"], fpn=["fpn"], head=["head"])),
     "caspacenet": (CASpaceNet, 256, dict(backbone=["backbone"], fpn=["fpn", "fpn_sub"], head=["head"])),
     "zebrapose": (ZebraPose, 128, dict(backbone=["backbone"], decoder=["decoder"])),
-    "gdrnet": (lambda: GDRNet(128), 128, dict(backbone=["backbone"], decoder=["rot_head"], pnp=["pnp_net"])),
+    "gdrnet": (lambda: GDRNet(128), 128, dict(backbone=["backbone"], rotation=["rot_head"], pnp=["pnp_net"])),
     "pyrapose": (PyraPose, 128, dict(backbone=["backbone"], fpn=["fpn"], head=["boxes", "cls", "mask"])),
     "efficientdet": (EfficientDet, 256, dict(backbone=["stem", "stages"], fpn=["bifpn"], head=["regressor", "classifier"])),
     "pan": (PanDetector, 128, dict(backbone=["backbone"], fpn=["neck"], head=["stems", "cls", "reg"])),

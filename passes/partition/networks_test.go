@@ -148,6 +148,59 @@ func TestContextModuleAndOneWayDecoder(t *testing.T) {
 	n.check()
 }
 
+// TestContextThatScales has the head of LR-ASPP: the mean of the deepest map scales a convolution of it, which is enlarged and added to one
+// of a finer map. The squeeze-and-excitation block before it scales its own input and belongs to the backbone.
+func TestContextThatScales(t *testing.T) {
+	for _, tap := range []bool{true, false} {
+		n, x := newNet(t)
+		c3, _, c5 := n.backbone(x)
+		mean := func(x *ir.Value, c int64) *ir.Value {
+			return n.op("Sigmoid", n.apply(n.op("GlobalAveragePool", x), n.weight(c, x.Shape()[1].Size, 1, 1), 1, 1))
+		}
+		c5 = n.conv(n.op("Mul", c5, mean(c5, 32)), 32, 1, 1)
+		n.part = partition.Decoder
+		if !tap {
+			n.part = partition.Head
+		}
+		y := n.op("Mul", n.conv(c5, 8, 1, 1), mean(c5, 8))
+		if tap {
+			y = n.op("Add", n.apply(n.up(n.up(y)), n.weight(5, 8, 1, 1), 1, 1), n.apply(c3, n.weight(5, 16, 1, 1), 1, 1))
+		} else {
+			y = n.apply(y, n.weight(5, 8, 1, 1), 1, 1)
+		}
+		n.outputs(y)
+		n.check()
+	}
+}
+
+// TestValuesThatBranchesRead passes the levels of a pyramid, and a tap, through the branches of an If, as exports of two-stage detectors do.
+func TestValuesThatBranchesRead(t *testing.T) {
+	n, x := newNet(t)
+	through := func(v *ir.Value) *ir.Value {
+		var attrs []ir.Attr
+		for _, name := range []string{"then_branch", "else_branch"} {
+			s := ir.NewSubgraph(name, n.m.Graph)
+			node, err := s.Append(ir.NodeSpec{Op: "Identity", Inputs: []*ir.Value{v}, Outputs: []string{name + v.Name()}})
+			if err == nil {
+				err = s.AddOutput(node.Output(0))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			attrs = append(attrs, ir.AGraph(name, s))
+		}
+		return n.b.Op("If", []*ir.Value{n.constant(ir.FromBools([]bool{true}))}, attrs...)
+	}
+	c3, c4, c5 := n.backbone(x)
+	levels := n.pyramid(c3, through(c4), c5)
+	n.part = partition.Head
+	tower, last := n.weight(12, 12, 3, 3), n.weight(5, 12, 3, 3)
+	for _, l := range levels {
+		n.outputs(n.apply(n.op("Relu", n.apply(through(l), tower, 1, 1)), last, 1, 1))
+	}
+	n.check()
+}
+
 func TestDownUpAndDownAgain(t *testing.T) {
 	n, x := newNet(t)
 	_, _, c5 := n.backbone(x)
