@@ -60,18 +60,22 @@ func findEvidence(g *ir.Graph, params []weights.Param) *evidence {
 	return nil
 }
 
-// telling reports whether labels say enough to be weighed: they cover half of the elements, or at least two of them are words
-// that authors use for modules.
+// telling reports whether labels say enough to be weighed: those that hold several nodes cover half of the elements, or at least two
+// labels are words that authors use for modules.
 func telling(label map[*ir.Node]string, weight map[*ir.Node]int64) bool {
 	covered, total := int64(0), int64(0)
-	roles := map[string]bool{}
+	roles, nodes := map[string]bool{}, map[string]int{}
+	for n := range weight {
+		nodes[label[n]]++
+	}
 	for n, w := range weight {
 		total += w
-		if l := label[n]; l != "" {
+		l := label[n]
+		if l != "" && nodes[l] > 1 {
 			covered += w
-			if r := keywordRole(l); r != "" {
-				roles[r] = true
-			}
+		}
+		if r := keywordRole(l); r != "" {
+			roles[r] = true
 		}
 	}
 	return covered*2 >= total || len(roles) >= 2
