@@ -74,13 +74,7 @@ func (f *flow) captured(n *ir.Node, all bool) []*ir.Value {
 
 // enliven finds the nodes between layers. What RoiAlign cuts out is a second stage of its own.
 func (f *flow) enliven() {
-	rois := map[*ir.Node]bool{}
-	for _, n := range f.order {
-		if len(cutters(n)) > 0 {
-			rois[n] = true
-		}
-	}
-	second := f.descendants(rois, all)
+	second := f.descendants(f.cuts(), all)
 	first := func(n *ir.Node) bool { return !second[n] }
 	behind, before := f.descendants(f.layer, first), f.ancestors(f.layer, first)
 	f.live = map[*ir.Node]bool{}

@@ -246,12 +246,11 @@ func TestTwoPyramidsWithTheSameExtraLevels(t *testing.T) {
 	n.check()
 }
 
-// TestTwoStages resizes the image before the network, and puts RoIAlign between the proposals and the second stage.
-func TestTwoStages(t *testing.T) {
-	n, x := newNet(t)
-	levels := n.pyramid(n.backbone(n.up(x)))
+// proposals adds a first stage that reads maps of one width, and cuts regions out of the first of them.
+func (n *net) proposals(levels ...*ir.Value) *ir.Value {
 	n.part = partition.RPN
-	tower, score, box := n.weight(12, 12, 3, 3), n.weight(1, 12, 1, 1), n.weight(4, 12, 1, 1)
+	c := levels[0].Shape()[1].Size
+	tower, score, box := n.weight(12, c, 3, 3), n.weight(1, 12, 1, 1), n.weight(4, 12, 1, 1)
 	var scores, boxes []*ir.Value
 	for _, l := range levels {
 		y := n.op("Relu", n.apply(l, tower, 1, 1))
@@ -266,10 +265,27 @@ func TestTwoStages(t *testing.T) {
 	index := n.b.Op("Gather", []*ir.Value{kept, n.constant(ir.FromInt64s([]int64{2}))}, ir.AInt("axis", 1))
 	rois := n.b.Op("Gather", []*ir.Value{n.op("Squeeze", all, n.constant(ir.FromInt64s([]int64{0}, 1))), index}, ir.AInt("axis", 0))
 	batch := n.b.Op("Gather", []*ir.Value{kept, n.constant(ir.FromInt64s([]int64{0}))}, ir.AInt("axis", 1))
-	y := n.b.Op("RoiAlign", []*ir.Value{levels[0], rois, batch}, ir.AInt("output_height", 4), ir.AInt("output_width", 4))
+	return n.b.Op("RoiAlign", []*ir.Value{levels[0], rois, batch}, ir.AInt("output_height", 4), ir.AInt("output_width", 4))
+}
+
+// TestTwoStages resizes the image before the network, and puts RoIAlign between the proposals and the second stage.
+func TestTwoStages(t *testing.T) {
+	n, x := newNet(t)
+	y := n.proposals(n.pyramid(n.backbone(n.up(x)))...)
 	n.part = partition.RoI
 	y = n.b.Op("Flatten", []*ir.Value{y}, ir.AInt("axis", 1))
 	n.outputs(n.op("MatMul", n.op("Relu", n.op("MatMul", y, n.weight(12*16, 16))), n.weight(16, 5)))
+	n.check()
+}
+
+// TestTwoStagesWithoutPyramid has both stages on the backbone's last map, and convolutions in the second.
+func TestTwoStagesWithoutPyramid(t *testing.T) {
+	n, x := newNet(t)
+	_, _, c5 := n.backbone(x)
+	y := n.proposals(c5)
+	n.part = partition.RoI
+	y = n.b.Op("Flatten", []*ir.Value{n.op("GlobalAveragePool", n.block(n.conv(y, 16, 3, 2)))}, ir.AInt("axis", 1))
+	n.outputs(n.op("MatMul", y, n.weight(16, 5)), n.op("MatMul", y, n.weight(16, 20)))
 	n.check()
 }
 

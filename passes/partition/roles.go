@@ -56,16 +56,15 @@ func (f *flow) specialize(label map[*ir.Node]string) {
 // twoStages divides the heads of a detector that cuts regions out of its features: what follows the cut is the second stage, what
 // gives the regions the first.
 func (f *flow) twoStages(label map[*ir.Node]string) {
-	cuts := map[*ir.Node]bool{}
-	var regions []*ir.Value
-	for _, n := range f.order {
-		for _, x := range cutters(n) {
-			cuts[n] = true
-			regions = append(regions, x.Input(1))
-		}
-	}
+	cuts := f.cuts()
 	if len(cuts) == 0 {
 		return
+	}
+	var regions []*ir.Value
+	for n := range cuts {
+		for _, x := range cutters(n) {
+			regions = append(regions, x.Input(1))
+		}
 	}
 	second := f.descendants(cuts, all)
 	first := f.needed(regions)
@@ -78,6 +77,17 @@ func (f *flow) twoStages(label map[*ir.Node]string) {
 			label[n] = RPN
 		}
 	}
+}
+
+// cuts are the nodes that cut regions out of a map.
+func (f *flow) cuts() map[*ir.Node]bool {
+	cuts := map[*ir.Node]bool{}
+	for _, n := range f.order {
+		if f.data[n] && len(cutters(n)) > 0 {
+			cuts[n] = true
+		}
+	}
+	return cuts
 }
 
 // cutters lists n, or the nodes in its subgraphs, that cut regions out of a map.

@@ -33,16 +33,26 @@ func (f *flow) structure(split bool) (map[*ir.Node]string, string) {
 	return label, ""
 }
 
-// trunk serves networks that never enlarge: what more than one of their last layers needs is the backbone, the rest are heads.
+// trunk serves networks that never enlarge: what more than one of their last layers needs is the backbone, the rest are heads. Of two
+// stages the backbone is what both read.
 func (f *flow) trunk() map[*ir.Node]string {
-	last := f.last(all)
-	if len(last) < 2 {
-		return nil
-	}
 	reached := map[*ir.Node]int{}
-	for _, l := range last {
-		for n := range f.ancestors(map[*ir.Node]bool{l: true}, all) {
-			reached[n]++
+	if cuts := f.cuts(); len(cuts) > 0 {
+		second := f.descendants(cuts, all)
+		for n := range f.ancestors(cuts, func(n *ir.Node) bool { return !second[n] || cuts[n] }) {
+			if !second[n] {
+				reached[n] = 2
+			}
+		}
+	} else {
+		last := f.last(all)
+		if len(last) < 2 {
+			return nil
+		}
+		for _, l := range last {
+			for n := range f.ancestors(map[*ir.Node]bool{l: true}, all) {
+				reached[n]++
+			}
 		}
 	}
 	label := map[*ir.Node]string{}
