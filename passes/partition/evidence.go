@@ -186,13 +186,20 @@ func metadataPath(n *ir.Node) []string {
 	return strings.Split(last, ".")
 }
 
-// scopePath reads /backbone/stage1/Conv as the path backbone, stage1.
+// scopePath reads /backbone/stages.1/stages.1.0/Conv as the path backbone, stages, 1, 0: a component repeats the ones before it that are
+// called through no scope of their own.
 func scopePath(name string) []string {
 	if !strings.HasPrefix(name, "/") {
 		return nil
 	}
 	parts := strings.Split(name[1:], "/")
-	return parts[:len(parts)-1]
+	var path []string
+	before := ""
+	for _, c := range parts[:len(parts)-1] {
+		path = append(path, strings.Split(strings.TrimPrefix(c, before+"."), ".")...)
+		before = c
+	}
+	return path
 }
 
 // dotted reads backbone.stage1.0.weight as a path; names without dots, or of digits only, tell nothing.

@@ -49,11 +49,7 @@ func (f *flow) trunk() map[*ir.Node]string {
 		if len(last) < 2 {
 			return nil
 		}
-		for _, l := range last {
-			for n := range f.ancestors(map[*ir.Node]bool{l: true}, all) {
-				reached[n]++
-			}
-		}
+		reached = f.reached(last)
 	}
 	label := map[*ir.Node]string{}
 	backbone, heads := 0, 0
@@ -184,6 +180,9 @@ func (f *flow) aggregate() map[*ir.Node]string {
 	}
 	units := f.units(core, ups, taps)
 	neck := f.bottomUnit(trunk, feeds, deepest, units)
+	if !f.reaches(trunk, neck, deepest) {
+		neck = nil
+	}
 	if len(neck) == 0 {
 		neck = f.bottomReduction(trunk, feeds, ups)
 	}
@@ -218,7 +217,7 @@ func (f *flow) core(after, ups map[*ir.Node]bool) (core, merges map[*ir.Node]boo
 			continue
 		}
 		ps := f.producers(n)
-		if len(ps) < 2 {
+		if len(ps) < 2 || f.gated(n) != nil {
 			continue
 		}
 		for _, p := range ps {
@@ -244,11 +243,12 @@ func (f *flow) changedScale(n *ir.Node, after map[*ir.Node]bool) bool {
 		if k := factor(n); k > 0 && k != 1 || resizes(n) {
 			return true
 		}
-		ps := f.producers(n)
-		if len(ps) != 1 || i > 0 && len(f.consumers(n)) > 1 {
+		if i > 0 && f.branches(n) {
 			return false
 		}
-		n = ps[0]
+		if n = f.before(n); n == nil {
+			return false
+		}
 	}
 	return false
 }
@@ -309,6 +309,16 @@ func (f *flow) bottomUnit(trunk, feeds map[*ir.Node]bool, deepest float64, u uni
 		}
 	}
 	return neck
+}
+
+// reaches reports whether a trunk without its neck still has layers at a stride.
+func (f *flow) reaches(trunk, neck map[*ir.Node]bool, stride float64) bool {
+	for n := range trunk {
+		if f.layer[n] && !neck[n] && same(f.stride[n], stride) {
+			return true
+		}
+	}
+	return false
 }
 
 // unitBefore is the longest end of the trunk before feed whose signature is want.
