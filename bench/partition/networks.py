@@ -480,6 +480,65 @@ class PoseBaseline(nn.Module):
         return self.final(self.deconv(self.backbone(x)[-1]))
 
 
+class PVNet(nn.Module):
+    """A ResNet of stride 8 with a reducing layer, one layer and a skip for each enlargement, the image itself being the last skip."""
+
+    def __init__(self, c=32, out=20):
+        super().__init__()
+        self.resnet = ResNet(dilated=True)
+        skips = [self.resnet.channels[1], self.resnet.channels[0], self.resnet.stem[0][0].out_channels, 3]
+        self.fc = conv(self.resnet.channels[3], c)
+        self.mix = nn.ModuleList([conv(c + s, c) for s in skips])
+        self.last = nn.Conv2d(c, out, 1)
+
+    def forward(self, image):
+        stem = self.resnet.stem[0](image)
+        y, taps = self.resnet.stem[1](stem), []
+        for layer in self.resnet.layers:
+            y = layer(y)
+            taps.append(y)
+        y = self.fc(y)
+        for mix, skip in zip(self.mix, (taps[1], taps[0], stem, image)):
+            if skip.shape[2] != y.shape[2]:
+                y = F.interpolate(y, size=skip.shape[2:], mode="bilinear")
+            y = mix(torch.cat([y, skip], 1))
+        y = self.last(y)
+        return y[:, :2], y[:, 2:]
+
+
+class CDPN(nn.Module):
+    """Dense coordinates for the rotation, a translation from the code itself."""
+
+    def __init__(self, side, c=32):
+        super().__init__()
+        self.backbone = ResNet()
+        k = self.backbone.channels[-1]
+        self.rot_head = RotationHead(k)
+        self.trans_conv = nn.Sequential(conv(k, c), conv(c, c), conv(c, c))
+        self.trans_fc = nn.Sequential(nn.Linear(c * (side // 32) ** 2, 64), nn.ReLU(), nn.Linear(64, 3))
+
+    def forward(self, x):
+        code = self.backbone(x)[-1]
+        return self.rot_head(code), self.trans_fc(self.trans_conv(code).flatten(1))
+
+
+class DeepLabPlus(nn.Module):
+    """ASPP, and one finer map beside its enlarged result."""
+
+    def __init__(self, c=32, out=7):
+        super().__init__()
+        self.backbone = ResNet(dilated=True)
+        self.aspp = Aspp(self.backbone.channels[3], c)
+        self.low = conv(self.backbone.channels[0], 12, 1)
+        self.mix = nn.Sequential(conv(c + 12, c), conv(c, c), nn.Conv2d(c, out, 1))
+
+    def forward(self, x):
+        taps = self.backbone(x)
+        low = self.low(taps[0])
+        y = F.interpolate(self.aspp(taps[3]), size=low.shape[2:], mode="bilinear")
+        return F.interpolate(self.mix(torch.cat([y, low], 1)), scale_factor=4.0, mode="bilinear")
+
+
 class SPPF(nn.Module):
     def __init__(self, c):
         super().__init__()
@@ -541,6 +600,9 @@ NETWORKS = {
     "unet": (UNet, 128, dict(backbone=["encoder"], decoder=["up", "mix", "out"])),
     "centernet": (CenterNet, 128, dict(backbone=["backbone"], decoder=["deconv"], head=["heads"])),
     "posebaseline": (PoseBaseline, 128, dict(backbone=["backbone"], decoder=["deconv", "final"])),
+    "pvnet": (PVNet, 128, dict(backbone=["resnet", "fc"], decoder=["mix", "last"])),
+    "cdpn": (lambda: CDPN(128), 128, dict(backbone=["backbone"], decoder=["rot_head"], head=["trans_conv", "trans_fc"])),
+    "deeplabplus": (DeepLabPlus, 128, dict(backbone=["backbone"], decoder=["aspp", "low", "mix"])),
     "yolo": (YOLO, 256, dict(backbone=["stem", "stages", "sppf"], fpn=["neck"], head=["detect"])),
     "pan": (PanDetector, 128, dict(backbone=["backbone"], fpn=["neck"], head=["stems", "cls", "reg"])),
 }

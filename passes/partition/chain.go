@@ -224,8 +224,8 @@ func (f *flow) oneWay(label map[*ir.Node]string, core, merges map[*ir.Node]bool)
 	return true
 }
 
-// decoder serves encoder-decoder networks without taps: everything from the first enlargement on. Where the strides go down again
-// behind it, what reads the decoder is the head.
+// decoder serves encoder-decoder networks without taps: everything from the first enlargement on. What else reads the backbone is a
+// head, and so is what reads the decoder where the strides go down again behind it.
 func (f *flow) decoder(trunk, after map[*ir.Node]bool) map[*ir.Node]string {
 	downs := map[*ir.Node]bool{}
 	for _, n := range f.order {
@@ -241,7 +241,7 @@ func (f *flow) decoder(trunk, after map[*ir.Node]bool) map[*ir.Node]string {
 		case !f.data[n]:
 		case trunk[n]:
 			label[n] = Backbone
-		case again[n]:
+		case again[n] || !after[n]:
 			label[n] = Head
 		default:
 			label[n] = Decoder

@@ -123,7 +123,8 @@ func topLabels(paths map[*ir.Node][]string) (label, below map[*ir.Node]string) {
 	return label, below
 }
 
-// refine takes a part out of a label (the fpn inside a backbone) where both its name and the structure give it another role.
+// refine takes a part out of a label (the fpn inside a backbone) where both its name and the structure give it another role, or the
+// structure alone where the label says nothing (net, model).
 func (e *evidence) refine(f *flow, structure map[*ir.Node]string) {
 	type part struct{ label, below string }
 	whole, parts := map[string]map[string]int64{}, map[part]map[string]int64{}
@@ -145,7 +146,11 @@ func (e *evidence) refine(f *flow, structure map[*ir.Node]string) {
 	taken := map[part]string{}
 	has := rolesOf(structure)
 	for p, v := range parts {
-		if r := most(v); p.below != "" && r != most(whole[p.label]) && r == suited(keywordRole(p.below), has) {
+		r := most(v)
+		if p.below == "" || r == most(whole[p.label]) {
+			continue
+		}
+		if named := suited(keywordRole(p.below), has); r == named || named == "" && keywordRole(p.label) == "" && v[r]*20 >= sum(v)*19 {
 			taken[p] = p.below
 			if whole[p.below] != nil {
 				taken[p] = p.label + "." + p.below
@@ -161,11 +166,16 @@ func (e *evidence) refine(f *flow, structure map[*ir.Node]string) {
 
 // believed reports whether a role that a name says has a twentieth of the votes, or the structure is not sure of another.
 func believed(v map[string]int64, role string) bool {
-	sum := int64(0)
+	all := sum(v)
+	return v[role]*20 >= all || v[most(v)]*5 < all*4
+}
+
+func sum(v map[string]int64) int64 {
+	all := int64(0)
 	for _, n := range v {
-		sum += n
+		all += n
 	}
-	return v[role]*20 >= sum || v[most(v)]*5 < sum*4
+	return all
 }
 
 // metadataPath reads the module path out of pkg.torch.onnx.name_scopes, a Python list of full dotted paths whose last entry is

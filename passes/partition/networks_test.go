@@ -359,3 +359,37 @@ func TestPyramidInsideTheAuthorsBackbone(t *testing.T) {
 		}
 	}
 }
+
+// TestPartsOfAWrapper has most of the network inside a module whose name says nothing.
+func TestPartsOfAWrapper(t *testing.T) {
+	n, x := newNet(t)
+	_, _, c5 := n.backbone(x)
+	n.part = partition.Decoder
+	y := n.conv(n.up(n.conv(n.up(c5), 8, 3, 1)), 8, 3, 1)
+	n.outputs(n.apply(y, n.weight(5, 8, 1, 1), 1, 1))
+	truth := map[string]string{}
+	for w, part := range n.truth {
+		name := map[string]string{partition.Backbone: "net.first", partition.Decoder: "net.second"}[part] + "." + w + ".weight"
+		if n.m.Graph.Value(w).Init().Dims()[0] == 5 {
+			name = "final." + w + ".weight"
+		}
+		if err := n.m.Graph.Rename(n.m.Graph.Value(w), name); err != nil {
+			t.Fatal(err)
+		}
+		truth[name] = part
+	}
+	p, err := partition.Find(n.m, partition.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range p.Modules {
+		for _, v := range m.Initializers {
+			if truth[v.Name()] != m.Role {
+				t.Errorf("%s of %s is in %s", v.Name(), truth[v.Name()], m.Role)
+			}
+		}
+	}
+	if p.Method != "names" {
+		t.Errorf("by %s", p.Method)
+	}
+}

@@ -124,7 +124,7 @@ func (f *flow) needed(values []*ir.Value) map[*ir.Node]bool {
 	return out
 }
 
-// densePose recognizes a network that goes down to a code, up to dense maps and down again to vectors.
+// densePose recognizes a network that goes down to a code, up to dense maps and, from these, down again to vectors.
 func (f *flow) densePose(label map[*ir.Node]string) {
 	has := map[string]bool{}
 	for n, l := range label {
@@ -135,8 +135,13 @@ func (f *flow) densePose(label map[*ir.Node]string) {
 	if !has[Decoder] || !has[Head] || has[FPN] {
 		return
 	}
+	dense := map[*ir.Node]bool{}
+	for n, l := range label {
+		dense[n] = l == Decoder
+	}
+	behind := f.descendants(dense, all)
 	for _, n := range f.last(func(n *ir.Node) bool { return label[n] == Head }) {
-		if f.stride[n] != 0 {
+		if f.stride[n] != 0 || !behind[n] {
 			return
 		}
 	}

@@ -217,7 +217,7 @@ func (f *flow) core(after, ups map[*ir.Node]bool) (core, merges map[*ir.Node]boo
 			continue
 		}
 		ps := f.producers(n)
-		if len(ps) < 2 || f.gated(n) != nil {
+		if len(ps) < 2 && !f.readsImage(n) || f.gated(n) != nil {
 			continue
 		}
 		for _, p := range ps {
@@ -227,6 +227,16 @@ func (f *flow) core(after, ups map[*ir.Node]bool) (core, merges map[*ir.Node]boo
 		}
 	}
 	return f.ancestors(merges, func(n *ir.Node) bool { return after[n] }), merges
+}
+
+// readsImage reports whether n reads an input of the graph at full resolution, which is a tap before any layer.
+func (f *flow) readsImage(n *ir.Node) bool {
+	for _, v := range n.Inputs() {
+		if v != nil && v.IsInput() && v.Init() == nil && same(f.stride[n], 1) {
+			return true
+		}
+	}
+	return false
 }
 
 func merging(n *ir.Node) bool {
