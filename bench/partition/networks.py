@@ -1,6 +1,7 @@
 """Small networks in the style of published pose networks and detectors, with random weights. A builder returns the network and the
 prefixes of its parameters' names by module."""
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -539,6 +540,36 @@ class DeepLabPlus(nn.Module):
         return F.interpolate(self.mix(torch.cat([y, low], 1)), scale_factor=4.0, mode="bilinear")
 
 
+class TwoStages(nn.Module):
+    """Proposals from all levels, the best of which are cut out of the finest; no suppression, which today's exporter refuses."""
+
+    def __init__(self, side, c=32, kept=20):
+        super().__init__()
+        self.backbone = ResNet()
+        self.fpn = TopDown(self.backbone.channels, c)
+        self.rpn = nn.ModuleDict(dict(conv=nn.Conv2d(c, c, 3, 1, 1), score=nn.Conv2d(c, 1, 1), delta=nn.Conv2d(c, 4, 1)))
+        self.roi_heads = nn.ModuleDict(
+            dict(fc1=nn.Linear(c * 49, 64), fc2=nn.Linear(64, 64), cls=nn.Linear(64, 6), box=nn.Linear(64, 20))
+        )
+        self.kept, self.side = kept, side
+
+    def forward(self, x):
+        levels = self.fpn(self.backbone(x))
+        scores, boxes = [], []
+        for p in levels:
+            t = F.relu(self.rpn["conv"](p))
+            scores.append(self.rpn["score"](t)[0].flatten())
+            boxes.append(self.rpn["delta"](t)[0].flatten(1).t())
+        best = torch.cat(scores).topk(self.kept)[1]
+        corner, size = torch.cat(boxes)[best].sigmoid().split(2, 1)
+        boxes = self.side / 2 * torch.cat([corner, corner + size], 1)
+        rois = torch.cat([torch.zeros(self.kept, 1), boxes], 1)
+        y = torchvision.ops.roi_align(levels[0], rois, 7, 0.25, 2).flatten(1)
+        h = self.roi_heads
+        y = F.relu(h["fc2"](F.relu(h["fc1"](y))))
+        return boxes, h["cls"](y).softmax(1), h["box"](y)
+
+
 class SPPF(nn.Module):
     def __init__(self, c):
         super().__init__()
@@ -603,6 +634,7 @@ NETWORKS = {
     "pvnet": (PVNet, 128, dict(backbone=["resnet", "fc"], decoder=["mix", "last"])),
     "cdpn": (lambda: CDPN(128), 128, dict(backbone=["backbone"], decoder=["rot_head"], head=["trans_conv", "trans_fc"])),
     "deeplabplus": (DeepLabPlus, 128, dict(backbone=["backbone"], decoder=["aspp", "low", "mix"])),
+    "twostages": (lambda: TwoStages(128), 128, dict(backbone=["backbone"], fpn=["fpn"], rpn=["rpn"], roi=["roi_heads"])),
     "yolo": (YOLO, 256, dict(backbone=["stem", "stages", "sppf"], fpn=["neck"], head=["detect"])),
     "pan": (PanDetector, 128, dict(backbone=["backbone"], fpn=["neck"], head=["stems", "cls", "reg"])),
 }
