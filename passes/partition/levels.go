@@ -154,7 +154,7 @@ func (f *flow) linearSmoothing(n *ir.Node) bool {
 }
 
 // splitHeads divides each role of heads by the outputs that its nodes reach, outputs of one kind at several levels taken together:
-// a kind is the number of channels of the last weighted operator before the output.
+// a kind is the number of channels of the last layer before the output.
 func (f *flow) splitHeads(label map[*ir.Node]string) {
 	kinds := map[*ir.Node]map[string]bool{}
 	for i := len(f.order) - 1; i >= 0; i-- {
@@ -168,7 +168,7 @@ func (f *flow) splitHeads(label map[*ir.Node]string) {
 				k[x] = true
 			}
 		}
-		if len(k) == 0 && f.weighty[n] && n.Input(1) != nil && n.Input(1).Init() != nil {
+		if len(k) == 0 && f.layer[n] && n.Input(1) != nil && n.Input(1).Init() != nil {
 			d := n.Input(1).Init().Dims()
 			if n.Is("Conv") || n.Is("Gemm") {
 				k[fmt.Sprint(d[0])] = true
@@ -181,6 +181,9 @@ func (f *flow) splitHeads(label map[*ir.Node]string) {
 	number := map[string]map[string]int{} // role, kinds
 	of := map[*ir.Node]int{}
 	for _, n := range f.order {
+		if ps := f.producers(n); len(kinds[n]) == 0 && len(ps) > 0 {
+			kinds[n] = kinds[ps[0]]
+		}
 		r := label[n]
 		if !isHead(r) {
 			continue

@@ -3,6 +3,7 @@ package zoo_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"mqatc/onnx/ir"
@@ -80,4 +81,45 @@ func roleOf(a zoo.Architecture, tensor string) string {
 		}
 	}
 	return ""
+}
+
+// TestHeadsSplit wants one module for each kind of output, what is between its last layer and the output included.
+func TestHeadsSplit(t *testing.T) {
+	for name, tower := range map[string][]string{
+		"wdr":          {"head.cls_", "head.pose_", "head.scales."},
+		"pyrapose":     {"box3d.", "cls.", "mask."},
+		"efficientdet": {"regressor.", "classifier."},
+		"fasterrcnn":   {"rpn.head.conv.", "rpn.head.objectness_", "rpn.head.anchor_", "roi_heads.box_head.", "roi_heads.box_predictor.cls_", "roi_heads.box_predictor.bbox_"},
+	} {
+		m := build(t, name, zoo.Options{Factor: 1. / 8, Height: 128, Width: 128})
+		old := m.Anonymize()
+		p, err := partition.Find(m, partition.Options{Split: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind := func(tensor string) string {
+			for _, k := range tower {
+				if strings.HasPrefix(tensor, k) {
+					return strings.Replace(k, "scales.", "pose_", 1)
+				}
+			}
+			return ""
+		}
+		of := map[string]string{}
+		for _, mod := range p.Modules {
+			for _, v := range mod.Initializers {
+				k := kind(old[v])
+				if k == "" {
+					k = mod.Role
+				}
+				if was, ok := of[k]; ok && was != mod.Name {
+					t.Errorf("%s: %s in %s and %s", name, k, was, mod.Name)
+				}
+				of[k] = mod.Name
+			}
+		}
+		if len(of) != len(p.Modules) {
+			t.Errorf("%s: %d modules for %v", name, len(p.Modules), of)
+		}
+	}
 }
