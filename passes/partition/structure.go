@@ -281,7 +281,9 @@ func (f *flow) units(core, ups map[*ir.Node]bool, taps map[*ir.Node]map[*ir.Node
 		if !core[n] || !(merging(n) && len(f.producers(n)) > 1) {
 			continue
 		}
-		down := f.descendants(map[*ir.Node]bool{n: true}, func(x *ir.Node) bool { return core[x] && !ups[x] && same(f.stride[x], f.stride[n]) })
+		down := f.descendants(map[*ir.Node]bool{n: true}, func(x *ir.Node) bool {
+			return core[x] && !ups[x] && (same(f.stride[x], f.stride[n]) || f.stride[x] == 0)
+		})
 		leads := map[*ir.Node]bool{}
 		for x := range down {
 			for _, c := range f.consumers(x) {
@@ -302,8 +304,9 @@ func (f *flow) units(core, ups map[*ir.Node]bool, taps map[*ir.Node]map[*ir.Node
 	return u
 }
 
-// bottomUnit finds what belongs to the aggregation at the deepest stride: the longest end of the trunk before the first
-// enlargement that looks like a lateral followed by a post-merge unit of the other levels.
+// bottomUnit finds what belongs to the aggregation at the deepest stride: the shortest end of the trunk before the first
+// enlargement that looks like a lateral followed by a post-merge unit of the other levels, or like a lateral alone behind a node that is
+// a tap for others.
 func (f *flow) bottomUnit(trunk, feeds map[*ir.Node]bool, deepest float64, u unit) map[*ir.Node]bool {
 	want := append(append([]string{}, u.lateral...), u.post...)
 	if len(want) == 0 {
@@ -312,13 +315,33 @@ func (f *flow) bottomUnit(trunk, feeds map[*ir.Node]bool, deepest float64, u uni
 	at := func(n *ir.Node) bool { return trunk[n] && same(f.stride[n], deepest) || trunk[n] && f.stride[n] == 0 }
 	neck := map[*ir.Node]bool{}
 	for n := range feeds {
-		if at(n) {
-			for x := range f.unitBefore(n, at, trunk, want) {
-				neck[x] = true
+		if !at(n) {
+			continue
+		}
+		unit, cut := f.unitBefore(n, at, trunk, want)
+		if unit == nil && len(u.lateral) > 0 {
+			if unit, cut = f.unitBefore(n, at, trunk, u.lateral); !f.readOutside(cut, trunk) {
+				unit = nil
 			}
+		}
+		for x := range unit {
+			neck[x] = true
 		}
 	}
 	return neck
+}
+
+// readOutside reports whether something other than nodes of a trunk reads n.
+func (f *flow) readOutside(n *ir.Node, trunk map[*ir.Node]bool) bool {
+	if n == nil {
+		return false
+	}
+	for _, c := range f.consumers(n) {
+		if !trunk[c] {
+			return true
+		}
+	}
+	return false
 }
 
 // reaches reports whether a trunk without its neck still has layers at a stride.
@@ -331,11 +354,10 @@ func (f *flow) reaches(trunk, neck map[*ir.Node]bool, stride float64) bool {
 	return false
 }
 
-// unitBefore is the longest end of the trunk before feed whose signature is want.
-func (f *flow) unitBefore(feed *ir.Node, at func(*ir.Node) bool, trunk map[*ir.Node]bool, want []string) map[*ir.Node]bool {
+// unitBefore is the shortest end of the trunk before feed whose signature is want, and the node before it.
+func (f *flow) unitBefore(feed *ir.Node, at func(*ir.Node) bool, trunk map[*ir.Node]bool, want []string) (unit map[*ir.Node]bool, before *ir.Node) {
 	last := map[*ir.Node]bool{feed: true}
 	whole := f.ancestors(last, at)
-	var best map[*ir.Node]bool
 	for i := len(f.order) - 1; i >= 0; i-- {
 		cut := f.order[i]
 		if !trunk[cut] || !f.isCut(cut, whole, last) {
@@ -345,13 +367,13 @@ func (f *flow) unitBefore(feed *ir.Node, at func(*ir.Node) bool, trunk map[*ir.N
 		delete(below, cut)
 		sig := f.signature(below)
 		if slices.Equal(sig, want) {
-			best = below
+			return below, cut
 		}
 		if len(sig) > len(want) {
 			break
 		}
 	}
-	return best
+	return nil, nil
 }
 
 // isCut reports whether every path inside whole that ends in last passes through n's output.
