@@ -13,14 +13,6 @@ import (
 	"mqatc/passes/weights"
 )
 
-// Roles of modules.
-const (
-	Backbone = "backbone"
-	FPN      = "fpn"
-	Decoder  = "decoder"
-	Head     = "head"
-)
-
 // Module is one part of the network that gets one bit width.
 type Module struct {
 	Name, Role   string
@@ -271,13 +263,8 @@ func weightSize(w *ir.Value, from int) (int64, bool) {
 }
 
 func roleOf(label string) string {
-	for _, r := range []string{Backbone, FPN, Decoder, Head} {
-		if label == r {
-			return r
-		}
-	}
-	if len(label) > 4 && label[:4] == Head {
-		return Head
+	if r := class(label); r != "" {
+		return r
 	}
 	return "stage"
 }
