@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"mqatc/compiler/frontend"
 	"mqatc/onnx/ir"
 	"mqatc/passes/partition"
 )
@@ -19,6 +20,7 @@ func partitionCommand() *cli.Command {
 		Flags: []cli.Flag{
 			modulesFlag, headsFlag, jsonFlag,
 			&cli.StringFlag{Name: "o", Usage: "write the modules to this YAML file", TakesFile: true},
+			&cli.StringFlag{Name: "split", Usage: "write one ONNX file for each module, and order.json that says how they run in turn, into this folder"},
 			shapeFlag, ortLibFlag, dumpFlag, stopFlag,
 		},
 		Action: func(c *cli.Context) error {
@@ -43,15 +45,13 @@ func partitionCommand() *cli.Command {
 			if f.AsRead == nil {
 				return nil
 			}
-			return showPartition(c, f.AsRead)
+			return showPartition(c, f)
 		},
 	}
 }
 
-func showPartition(c *cli.Context, p *partition.Partition) error {
-	if p.Note != "" {
-		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", p.Note)
-	}
+func showPartition(c *cli.Context, f *frontend.Front) error {
+	p := f.AsRead
 	if o := c.String("o"); o != "" {
 		raw, err := p.File()
 		if err != nil {
@@ -59,6 +59,11 @@ func showPartition(c *cli.Context, p *partition.Partition) error {
 		}
 		if err := writeFile(o, raw); err != nil {
 			return fmt.Errorf("partition: %w", err)
+		}
+	}
+	if dir := c.String("split"); dir != "" {
+		if err := writeSplit(dir, p, f.ReadModel); err != nil {
+			return err
 		}
 	}
 	if c.Bool("json") {

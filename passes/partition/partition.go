@@ -70,6 +70,7 @@ var ErrNothing = errors.New("partition: the graph has no trained tensor: no Conv
 type Options struct {
 	File  *File // --modules FILE; nil finds the modules
 	Split bool  // --heads split: one module per group of outputs instead of one for all heads
+	Count int   // --modules auto:K: merges or divides what is found to K modules (count.go); 0 leaves it
 }
 
 // Find divides the graph of m. It needs no shapes, but uses them where they are known.
@@ -92,6 +93,9 @@ func Find(m *ir.Model, o Options) (*Partition, error) {
 				label, names, method = l, n, ev.method
 			}
 		}
+	}
+	if o.Count > 0 {
+		return f.counted(params, label, names, method, note, o.Count)
 	}
 	p := assemble(g, params, f, label, names)
 	p.Method, p.Note = method, note
