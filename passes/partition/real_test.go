@@ -2,7 +2,6 @@ package partition_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,53 +41,6 @@ func load(t *testing.T, file string) *ir.Model {
 	return m
 }
 
-// anonymize replaces every name in the graph by t1, t2, ... and returns the old names of the values.
-func anonymize(t *testing.T, g *ir.Graph) map[string]string {
-	t.Helper()
-	old := map[string]string{}
-	i := 0
-	rename := func(v *ir.Value) {
-		i++
-		name := fmt.Sprintf("t%d", i)
-		was := v.Name()
-		if w, ok := old[was]; ok {
-			was = w
-		}
-		if other := g.Value(name); other != nil && other != v {
-			if err := g.Rename(other, "moved_"+name); err != nil {
-				t.Fatal(err)
-			}
-			o := name
-			if w, ok := old[name]; ok {
-				o = w
-			}
-			old["moved_"+name] = o
-		}
-		if err := g.Rename(v, name); err != nil {
-			t.Fatal(err)
-		}
-		old[name] = was
-	}
-	for _, v := range g.Inputs() {
-		rename(v)
-	}
-	for _, v := range g.Initializers() {
-		if !v.IsInput() {
-			rename(v)
-		}
-	}
-	for _, n := range g.Nodes() {
-		n.Name, n.Doc, n.Meta = "", "", nil
-		for _, o := range n.Outputs() {
-			if o.Name() != "" {
-				o.Meta, o.Doc = nil, ""
-				rename(o)
-			}
-		}
-	}
-	return old
-}
-
 func sets(p *partition.Partition, name func(string) string) []string {
 	var out []string
 	for _, m := range p.Modules {
@@ -124,7 +76,10 @@ func TestYuNetByNameAndAnonymous(t *testing.T) {
 		t.Errorf("modules %v", names)
 	}
 	known := sets(p, func(s string) string { return s })
-	old := anonymize(t, m.Graph)
+	old, err := m.Anonymize()
+	if err != nil {
+		t.Fatal(err)
+	}
 	q, err := partition.Find(m, partition.Options{})
 	if err != nil {
 		t.Fatal(err)
