@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"mqatc/compiler/frontend"
+	"mqatc/compiler/picture"
 	"mqatc/onnx/ir"
 	"mqatc/passes/partition"
 )
@@ -20,6 +22,7 @@ func partitionCommand() *cli.Command {
 		Flags: []cli.Flag{
 			modulesFlag, headsFlag, jsonFlag,
 			&cli.StringFlag{Name: "o", Usage: "write the modules to this YAML file", TakesFile: true},
+			&cli.StringFlag{Name: "svg", Usage: "draw the modules, their resolutions, widths and cuts into this file", TakesFile: true},
 			&cli.StringFlag{Name: "split", Usage: "write one ONNX file for each module, and order.json that says how they run in turn, into this folder"},
 			shapeFlag, ortLibFlag, dumpFlag, stopFlag,
 		},
@@ -58,6 +61,15 @@ func showPartition(c *cli.Context, f *frontend.Front) error {
 			return fmt.Errorf("partition: %w", err)
 		}
 		if err := writeFile(o, raw); err != nil {
+			return fmt.Errorf("partition: %w", err)
+		}
+	}
+	if file := c.String("svg"); file != "" {
+		raw, err := picture.Draw(filepath.Base(f.Source.Path), p, f.ReadModel.Graph)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(file, raw); err != nil {
 			return fmt.Errorf("partition: %w", err)
 		}
 	}

@@ -38,17 +38,10 @@ type Parts struct {
 // that reads them. It is an error if a value where the network is cut has no type.
 func (p *Partition) Split(m *ir.Model) (*Parts, error) {
 	g := m.Graph
-	s := &splitter{f: newFlow(g, weights.Find(g)), color: map[*ir.Node]int{}}
-	for i, mod := range p.Modules {
-		for _, n := range mod.Nodes {
-			if n.Graph() != g {
-				return nil, fmt.Errorf("partition: module %s is not one of this model", mod.Name)
-			}
-			s.color[n] = i + 1
-		}
+	s, err := p.splitter(g)
+	if err != nil {
+		return nil, err
 	}
-	s.colors = len(p.Modules) + 1
-	s.adopt()
 	runs := s.runs()
 	home := map[*ir.Node]int{}
 	for i, r := range runs {
@@ -92,6 +85,20 @@ func (p *Partition) Split(m *ir.Model) (*Parts, error) {
 	}
 	out.number()
 	return out, nil
+}
+
+func (p *Partition) splitter(g *ir.Graph) (*splitter, error) {
+	s := &splitter{f: newFlow(g, weights.Find(g)), color: map[*ir.Node]int{}, colors: len(p.Modules) + 1}
+	for i, mod := range p.Modules {
+		for _, n := range mod.Nodes {
+			if n.Graph() != g {
+				return nil, fmt.Errorf("partition: module %s is not one of this model", mod.Name)
+			}
+			s.color[n] = i + 1
+		}
+	}
+	s.adopt()
+	return s, nil
 }
 
 func outsideName(runs []run, i int) string {
