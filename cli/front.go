@@ -140,7 +140,7 @@ func parseBits(list []string) ([]int, error) {
 // writeFile writes a whole file under a temporary name and renames it.
 func writeFile(path string, raw []byte) error {
 	if err := renameio.WriteFile(path, raw, 0o644); err != nil {
-		return withHint(fmt.Errorf("%s: %w", path, cause(err)), "name a file in a folder that exists and can be written with -o")
+		return withHint(fmt.Errorf("%s: %w", path, cause(err)), "name a file in a folder that exists and can be written")
 	}
 	return nil
 }

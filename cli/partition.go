@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -55,27 +57,26 @@ func partitionCommand() *cli.Command {
 
 func showPartition(c *cli.Context, f *frontend.Front) error {
 	p := f.AsRead
+	var err error
+	files := map[string][]byte{}
 	if o := c.String("o"); o != "" {
-		raw, err := p.File()
-		if err != nil {
-			return fmt.Errorf("partition: %w", err)
-		}
-		if err := writeFile(o, raw); err != nil {
+		if files[o], err = p.File(); err != nil {
 			return fmt.Errorf("partition: %w", err)
 		}
 	}
-	if file := c.String("svg"); file != "" {
-		raw, err := picture.Draw(filepath.Base(f.Source.Path), p, f.ReadModel.Graph)
-		if err != nil {
+	if o := c.String("svg"); o != "" {
+		if files[o], err = picture.Draw(filepath.Base(f.Source.Path), p, f.ReadModel.Graph); err != nil {
 			return err
-		}
-		if err := writeFile(file, raw); err != nil {
-			return fmt.Errorf("partition: %w", err)
 		}
 	}
 	if dir := c.String("split"); dir != "" {
 		if err := writeSplit(dir, p, f.ReadModel); err != nil {
 			return err
+		}
+	}
+	for _, o := range slices.Sorted(maps.Keys(files)) {
+		if err := writeFile(o, files[o]); err != nil {
+			return fmt.Errorf("partition: %w", err)
 		}
 	}
 	if c.Bool("json") {

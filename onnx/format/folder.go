@@ -19,11 +19,11 @@ func WriteFolder(dir string, fill func(tmp string) error) (err error) {
 	case err == nil && len(entries) > 0:
 		return hint.Errorf("name a folder that is not there yet, or empty it first", "folder %s is not empty", dir)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return hint.Errorf("name a folder that can be written", "folder %w", err)
+		return hint.Errorf("name a folder that can be written", "folder %s: %w", dir, pathCause(err))
 	}
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o777); err != nil {
-		return hint.Errorf("name a folder that can be written", "folder %s: %w", dir, err)
+		return hint.Errorf("name a folder that can be written", "folder %s: %w", dir, pathCause(err))
 	}
 	tmp, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+".tmp-")
 	if err != nil {
