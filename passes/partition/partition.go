@@ -2,7 +2,8 @@
 //
 // The structure comes first: strides along the paths, taps, merges of scales, outputs (structure.go). Evidence that an exporter
 // left (scope metadata, scopes in node names, dotted initializer names; evidence.go) is weighed against it: a label takes the
-// role that most of its weights have in the structure. A file may override both (file.go).
+// role that most of its weights have in the structure. A file may override both (file.go). What is found can be merged or divided to a
+// given number of modules (count.go), cut into models that run in turn (split.go), and looked at by module and resolution (blocks.go).
 package partition
 
 import (
