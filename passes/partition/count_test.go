@@ -43,11 +43,11 @@ func TestExactlySoManyModules(t *testing.T) {
 		}
 	}
 	for k, want := range map[int]string{
-		1: "backbone+fpn+head:backbone",
-		2: "backbone:backbone fpn+head:head",
-		3: "backbone:backbone fpn:fpn head:head",
-		4: "backbone1:backbone backbone2:backbone fpn:fpn head:head",
-		5: "backbone1:backbone backbone2:backbone backbone3:backbone fpn:fpn head:head",
+		1:  "backbone+fpn+head:backbone",
+		2:  "backbone:backbone fpn+head:head",
+		3:  "backbone:backbone fpn:fpn head:head",
+		4:  "backbone1:backbone backbone2:backbone fpn:fpn head:head",
+		5:  "backbone1:backbone backbone2:backbone backbone3:backbone fpn:fpn head:head",
 		10: "backbone1:backbone backbone2:backbone backbone3:backbone backbone4:backbone backbone5:backbone fpn1:fpn fpn2:fpn fpn3:fpn head1:head head2:head",
 	} {
 		p, err := partition.Find(m, partition.Options{Count: k})
