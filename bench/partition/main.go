@@ -119,8 +119,11 @@ func look(path string, truth map[string]string, blind int) (score, error) {
 		forget(m)
 	}
 	if blind > 1 {
-		names := m.Anonymize()
-		old = func(v *ir.Value) string { return names[v] }
+		names, err := m.Anonymize()
+		if err != nil {
+			return score{}, err
+		}
+		old = func(v *ir.Value) string { return names[v.Name()] }
 	}
 	p, err := partition.Find(m, partition.Options{})
 	if err != nil {

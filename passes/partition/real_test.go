@@ -80,7 +80,10 @@ func TestYuNetByNameAndAnonymous(t *testing.T) {
 		t.Errorf("modules %v", names)
 	}
 	known := sets(p, (*ir.Value).Name)
-	old := m.Anonymize()
+	old, err := m.Anonymize()
+	if err != nil {
+		t.Fatal(err)
+	}
 	q, err := partition.Find(m, partition.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +91,7 @@ func TestYuNetByNameAndAnonymous(t *testing.T) {
 	if q.Method != "structure" {
 		t.Errorf("anonymous: method %s", q.Method)
 	}
-	if got := sets(q, func(v *ir.Value) string { return old[v] }); !slices.Equal(got, known) {
+	if got := sets(q, func(v *ir.Value) string { return old[v.Name()] }); !slices.Equal(got, known) {
 		t.Errorf("anonymous sets differ:\n%s\n%s", strings.Join(got, "\n"), strings.Join(known, "\n"))
 	}
 }
