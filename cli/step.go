@@ -32,7 +32,7 @@ func stepCommand() *cli.Command {
 			&cli.Float64Flag{Name: "momentum", Value: 0.9, Usage: "of sgd and nesterov"},
 			&cli.Float64Flag{Name: "weight-decay", Usage: "of weights of rank 2 and more"},
 			&cli.Float64Flag{Name: "clip-norm", Usage: "largest norm of all gradients together; 0 for none"},
-			shapeFlag, ortLibFlag,
+			recomputeFlag, shapeFlag, ortLibFlag,
 		},
 		Action: func(c *cli.Context) error {
 			path, err := oneArg(c, "model")
@@ -52,6 +52,10 @@ func writeStep(c *cli.Context, path string) error {
 	if o := c.String("optimizer"); !slices.Contains(step.Optimizers(), o) {
 		return usagef("--optimizer %q: %s", o, strings.Join(step.Optimizers(), ", "))
 	}
+	segments, err := recompute(c)
+	if err != nil {
+		return err
+	}
 	f, err := stepModel(c, path, batch)
 	if err != nil {
 		return err
@@ -63,7 +67,7 @@ func writeStep(c *cli.Context, path string) error {
 		return err
 	}
 	s, err := step.Build(m, step.Options{
-		Loss: graph, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"),
+		Loss: graph, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"), Recompute: segments,
 		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
 			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm"))},
 	})

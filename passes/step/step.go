@@ -14,6 +14,7 @@ import (
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 	"mqatc/passes/grad"
+	"mqatc/passes/memory"
 )
 
 // Pass is the name recorded in the nodes made here.
@@ -59,6 +60,9 @@ type Options struct {
 	EmitGrads  bool
 	Accumulate bool // sum gradients instead of updating; Apply's graph updates
 	Updates    []Update
+	// Recompute divides the forward pass into so many segments at most, or memory.Auto, and computes values inside them a second time
+	// for the backward pass instead of keeping them; 0 keeps all. Results have the same bits.
+	Recompute int
 }
 
 // Build makes the step graph of m. m is not changed.
@@ -83,7 +87,8 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 			return nil, fmt.Errorf("pass %s: %w", Pass, err)
 		}
 	}
-	grads, err := grad.Gradients(s.Graph, []grad.Seed{{Value: loss}}, wrt, grad.Options{})
+	cots := map[*ir.Value]*ir.Value{}
+	grads, err := grad.Gradients(s.Graph, []grad.Seed{{Value: loss}}, wrt, grad.Options{Cotangent: func(v, ct *ir.Value) { cots[v] = ct }})
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +105,11 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 	}
 	if err := prune(s.Graph); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
+	}
+	if o.Recompute != 0 {
+		if _, err := memory.Recompute(s.Graph, memory.Options{Loss: loss, Weights: wrt, Cotangents: cots, Segments: o.Recompute}); err != nil {
+			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+		}
 	}
 	uniqueNames(s.Graph)
 	if err := s.Verify(); err != nil {
