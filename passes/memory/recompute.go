@@ -260,7 +260,7 @@ func (f *forward) again(first, end int) error {
 			}
 		}
 	}
-	return nil
+	return c.join()
 }
 
 // redirect lets n read w instead of v.
@@ -349,6 +349,45 @@ func (c *copier) after(v *ir.Value) *ir.Value {
 	w.Type = v.Type.Clone()
 	c.late[v] = w
 	return w
+}
+
+// join makes one Reshape out of one that waits and another that alone reads it, as onnxruntime's ReshapeFusion would, which drops the
+// computed shape and fails over it.
+func (c *copier) join() error {
+	var waiting []*ir.Node
+	for _, v := range c.late {
+		waiting = append(waiting, v.Producer())
+	}
+	sort.Slice(waiting, func(i, j int) bool { return waiting[i].Output(0).Name() < waiting[j].Output(0).Name() })
+	for _, n := range waiting {
+		for {
+			out := n.Output(0)
+			if len(out.Uses()) != 1 {
+				break
+			}
+			next := out.Uses()[0].Node
+			dims, ok := next.Output(0).StaticDims()
+			if !ok || len(dims) == 0 || out.Uses()[0].Index != 0 || !next.Is("Reshape") && !next.Is("Squeeze") && !next.Is("Unsqueeze") {
+				break
+			}
+			c.b.Before, c.b.Site = next, next.Output(0).Name()
+			w := c.b.Op("Reshape", []*ir.Value{n.Input(0), c.b.Op("Add", []*ir.Value{c.b.Int64s(dims...), c.zero})})
+			if err := c.b.Err(); err != nil {
+				return err
+			}
+			w.Type = next.Output(0).Type.Clone()
+			if err := c.f.g.ReplaceAllUses(next.Output(0), w); err != nil {
+				return err
+			}
+			for _, old := range []*ir.Node{next, n} {
+				if err := c.f.g.Remove(old); err != nil {
+					return err
+				}
+			}
+			n = w.Producer()
+		}
+	}
+	return nil
 }
 
 // value is the copy of v as a backward node is to read it.

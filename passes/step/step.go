@@ -4,12 +4,15 @@
 // and each optimizer state S of it as W.S; a masked W also has W.mask (bool, of W's shape). Outputs are loss (a scalar),
 // W.new, W.S.new and, if asked for, W.grad, the gradient of the loss as it is before clipping, scaling and decay.
 //
+// An optimizer that counts, and EMA, take step (float[1], from 1); with EMA, W.ema is a state too.
+//
 // An accumulating step graph has W.sum instead of optimizer states and returns W.sum.new = W.sum + gradient; the graph made by
 // Apply takes W, W.sum, W.S, lr and count (float[1], the number of steps summed) and returns W.new and W.S.new.
 package step
 
 import (
 	"fmt"
+	"slices"
 
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
@@ -60,6 +63,9 @@ type Options struct {
 	EmitGrads  bool
 	Accumulate bool // sum gradients instead of updating; Apply's graph updates
 	Updates    []Update
+	// BatchStatistics lets each BatchNormalization with a trained scale or shift use the mean and variance of the batch, and updates
+	// its running statistics, which Statistics lists: they become states.
+	BatchStatistics bool
 	// Recompute divides the forward pass into so many segments at most, or memory.Auto, and computes values inside them a second time
 	// for the backward pass instead of keeping them; 0 keeps all. Results have the same bits.
 	Recompute int
@@ -76,6 +82,13 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 	s, err := merge(m, o)
 	if err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
+	}
+	if o.BatchStatistics {
+		updates, err := batchStatistics(s.Graph, o.Params)
+		if err != nil {
+			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+		}
+		o.Updates = append(slices.Clone(o.Updates), updates...)
 	}
 	loss := s.Graph.Outputs()[0]
 	wrt := make([]*ir.Value, len(o.Params))
