@@ -48,13 +48,17 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	trainIdx, heldIdx := data.HoldOut(all.Len())
 	folder := all.Subset(limited(trainIdx, o.Limit))
 	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads, heldViews: 1, seed: o.Seed}
-	if p.goal, err = openGoal(m, in, o, nil, folder.Names); err != nil {
+	teach, err := exposed(m, o.Distill)
+	if err != nil {
+		return nil, err
+	}
+	if p.goal, err = openGoal(teach, in, o, nil, folder.Names); err != nil {
 		return nil, err
 	}
 	name := "distill"
 	if p.goal != nil {
 		p.loss, name = p.goal.loss.Model, p.goal.loss.Name
-	} else if p.loss, err = distill.Loss(m.Graph.Outputs()); err != nil {
+	} else if p.loss, err = distill.Loss(teach.Graph.Outputs()); err != nil {
 		return nil, err
 	}
 	p.eval = p.held
@@ -78,12 +82,18 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	if err != nil {
 		return nil, err
 	}
-	run, done, err := Runner(m, ort.SessionOptions{})
+	run, done, err := Runner(m, ort.SessionOptions{Device: o.Device})
 	if err != nil {
 		return nil, err
 	}
 	p.teacher, p.closers = run, append(p.closers, done)
-	p.train = &imageSource{folder: folder, in: in, teacher: p.teacher, goal: p.goal, seed: o.Seed, left: cacheBytes, have: map[int]train.Feeds{}}
+	if len(o.Distill) > 0 {
+		if run, done, err = Runner(teach, ort.SessionOptions{Device: o.Device}); err != nil {
+			return nil, err
+		}
+		p.closers = append(p.closers, done)
+	}
+	p.train = &imageSource{folder: folder, in: in, teacher: run, goal: p.goal, seed: o.Seed, left: cacheBytes, have: map[int]train.Feeds{}}
 	p.desc = Description{Task: o.Task.Name, Loss: name, Metric: decides.title, Train: p.train.Len(), Held: p.held.Len(), Eval: p.eval.Len(),
 		HeldOut: how, Preproc: describeInput(in), Input: in, Labels: labels, Lower: decides.lower, Float: decides.known()}
 	return p, nil

@@ -12,7 +12,6 @@ import (
 	"mqatc/runtime/data/bop"
 	"mqatc/runtime/ort"
 	"mqatc/runtime/task"
-	"mqatc/runtime/task/loss"
 	"mqatc/runtime/task/prep"
 	"mqatc/runtime/task/score"
 	"mqatc/runtime/task/wdr"
@@ -75,19 +74,21 @@ func (p *poseProblem) openGoal(m *ir.Model, in *prep.Input, o Options, src bop.S
 		}
 		names = append(names, s.Name)
 	}
-	var err error
-	if o.Loss == task.LossWDRDistill {
-		var l *ir.Model
-		if l, err = wdr.Teach(p.train.Layout, p.train.Config); err == nil {
-			p.goal, err = newGoal(m, in, o, &loss.Loss{Name: o.Loss, Model: l}, p.loss.Graph.Inputs(), names)
-		}
-	} else {
-		p.goal, err = openGoal(m, in, o, p.loss.Graph.Inputs(), names)
-	}
+	m, err := exposed(m, o.Distill)
 	if err != nil {
 		return err
 	}
-	run, done, err := Runner(m, ort.SessionOptions{})
+	l, err := named(m, o.Loss, map[string]func() (*ir.Model, error){
+		task.LossWDR:        func() (*ir.Model, error) { return p.loss, nil },
+		task.LossWDRDistill: func() (*ir.Model, error) { return wdr.Teach(p.train.Layout, p.train.Config) },
+	})
+	if err != nil {
+		return err
+	}
+	if p.goal, err = newGoal(m, in, o, l, p.loss.Graph.Inputs(), names); err != nil {
+		return err
+	}
+	run, done, err := Runner(m, ort.SessionOptions{Device: o.Device})
 	if err != nil {
 		return err
 	}

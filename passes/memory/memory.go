@@ -34,11 +34,11 @@ func Run(g *ir.Graph, order []*ir.Node) Use {
 	u := p.peak(order)
 	for _, v := range g.Inputs() {
 		if !v.IsInitializer() {
-			u.Inputs += size(v)
+			u.Inputs += Size(v)
 		}
 	}
 	for _, v := range g.Outputs() {
-		u.Outputs += size(v)
+		u.Outputs += Size(v)
 	}
 	for _, v := range g.Initializers() {
 		if v.Init() != nil {
@@ -122,8 +122,8 @@ func producers(g *ir.Graph, n *ir.Node, out []*ir.Node) []*ir.Node {
 	return out
 }
 
-// size is the number of bytes of a value, 0 where it is not known.
-func size(v *ir.Value) int64 {
+// Size is the number of bytes of a value, 0 where it is not known.
+func Size(v *ir.Value) int64 {
 	dims, ok := v.StaticDims()
 	if !ok || !v.DType().Valid() {
 		return 0

@@ -88,7 +88,7 @@ func (p *plan) place(n *ir.Node, k int, v *ir.Value, reads, at int, free *[]*buf
 		p.of[v] = b
 		return
 	}
-	bytes := size(v)
+	bytes := Size(v)
 	if bytes == 0 {
 		p.unsized++
 	}

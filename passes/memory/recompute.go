@@ -112,7 +112,7 @@ func newForward(g *ir.Graph, o Options) (*forward, error) {
 		f.sums[i+1] = f.sums[i]
 		for _, v := range n.Outputs() {
 			if f.saved[v] && !renames[n.Op] {
-				f.sums[i+1] += size(v)
+				f.sums[i+1] += Size(v)
 			}
 		}
 	}
@@ -134,7 +134,7 @@ func (f *forward) cuts(budget int64) []int {
 			}
 			for _, v := range f.nodes[q].Outputs() {
 				if l, ok := f.last[v]; ok && l >= p {
-					kept += size(v)
+					kept += Size(v)
 				}
 			}
 			if c := cost[q] + kept; cost[p] < 0 || c < cost[p] {

@@ -63,6 +63,8 @@ type Options struct {
 	EmitGrads  bool
 	Accumulate bool // sum gradients instead of updating; Apply's graph updates
 	Updates    []Update
+	// Expose are computed values of the model that the loss may read as if they were outputs.
+	Expose []string
 	// BatchStatistics lets each BatchNormalization with a trained scale or shift use the mean and variance of the batch, and updates
 	// its running statistics, which Statistics lists: they become states.
 	BatchStatistics bool

@@ -40,6 +40,8 @@ type Config struct {
 	State map[string]*ir.Tensor
 	// Threads inside an operator; 0 leaves it to onnxruntime.
 	Threads int
+	// Optimized, if set, receives the step graph as onnxruntime runs it.
+	Optimized string
 	// Session sets further session options; Threads above wins.
 	Session ort.SessionOptions
 }
@@ -73,7 +75,11 @@ func New(cfg Config) (_ *Engine, err error) {
 			e.Close()
 		}
 	}()
-	if e.step, err = ort.NewSession(cfg.Step, cfg.Session); err != nil {
+	first := cfg.Session
+	if cfg.Optimized != "" {
+		first.OptimizedModelPath = cfg.Optimized
+	}
+	if e.step, err = ort.NewSession(cfg.Step, first); err != nil {
 		return nil, fmt.Errorf("train: step graph: %w", err)
 	}
 	if cfg.Apply != nil {
@@ -331,6 +337,9 @@ func (e *Engine) Steps() int { return int(e.steps) }
 
 // States lists the tensors that steps change, sorted: trained tensors and states of optimizer and quantizers.
 func (e *Engine) States() []string { return append([]string{}, e.states...) }
+
+// IsState reports a tensor that steps change.
+func (e *Engine) IsState(name string) bool { return slices.Contains(e.states, name) }
 
 // Buffer is the present content of a state or of an input that stays, for reading and writing in place between two steps; the
 // next step makes another buffer the present one. It is nil where there is no such input.
