@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
 
+	"mqatc/compiler/fit"
 	"mqatc/passes/memory"
 )
 
@@ -25,4 +27,11 @@ func recompute(c *cli.Context) (int, error) {
 		return 0, usagef("--recompute %q: auto, or a number of segments from 1 to %d", s, memory.MostSegments)
 	}
 	return n, nil
+}
+
+// memoryLine says what a training is foreseen to take.
+func memoryLine(m fit.Memory) string {
+	mb := func(n int64) string { return fmt.Sprintf("%.4g", float64(n)/1e6) }
+	return fmt.Sprintf("memory: about %s MB at the peak of a step: values %s, weights and states %s, batch %s, constants and graph %s",
+		mb(m.Total()), mb(m.Values), mb(m.States), mb(m.Feeds), mb(m.Constants+m.Graph))
 }

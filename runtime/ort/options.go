@@ -217,6 +217,16 @@ func usableDevices(providers []string) []string {
 	return out
 }
 
+// CheckDevice reports whether sessions can run on a device, as SessionOptions.Device has it, with the library that is loaded.
+func CheckDevice(device string) error {
+	_, release, err := (SessionOptions{Device: device}).build()
+	if err != nil {
+		return err
+	}
+	release()
+	return nil
+}
+
 func (o SessionOptions) device(b *binding.SessionOptions) error {
 	name, id, _ := strings.Cut(strings.ToLower(o.Device), ":")
 	n := 0
