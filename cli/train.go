@@ -51,7 +51,7 @@ func trainCommand() *cli.Command {
 			&cli.StringFlag{Name: "freeze", Usage: "modules that are not trained, by name or role, as backbone,fpn"},
 			&cli.StringFlag{Name: "bn", Value: "frozen", Usage: "BatchNormalization by its running statistics (frozen) or by those of the batch, which the running ones follow (batch)"},
 			&cli.StringFlag{Name: "distill", Usage: "values inside the network, as VALUE,VALUE, that the loss distill compares too"},
-			recomputeFlag, deviceFlag,
+			augmentFlag, recomputeFlag, deviceFlag,
 			&cli.IntFlag{Name: "workers", Value: 1, Usage: "goroutines that make batches; the result does not depend on it"},
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the run in the output folder"},
 			modulesFlag, headsFlag, seedFlag, threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
@@ -121,7 +121,7 @@ func trainIdentity(c *cli.Context, sha string) rundir.Identity {
 	id := machine(c)
 	id["command"], id["input"] = "train", sha
 	for _, f := range []string{"data", "eval-data", "task", "epochs", "batch", "lr", "schedule", "optimizer", "momentum", "weight-decay", "clip-norm", "seed", "input-shape",
-		"ema", "accumulate", "freeze", "bn", "distill", "device", "modules", "heads"} {
+		"ema", "accumulate", "freeze", "bn", "distill", "device", "augment", "modules", "heads"} {
 		id[f] = fmt.Sprint(c.Value(f))
 	}
 	if sum, err := fileSHA256(c.String("task")); err == nil {
@@ -149,6 +149,9 @@ func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 	if err != nil {
 		return err
 	}
+	if err := checkAugment(c, spec); err != nil {
+		return err
+	}
 	inside, err := distilled(c, spec, name)
 	if err != nil {
 		return err
@@ -157,7 +160,7 @@ func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 	if err != nil {
 		return err
 	}
-	prob, err := openProblem(c, m, problem.Options{Task: spec, Loss: name, Distill: inside, Device: c.String("device")})
+	prob, err := openProblem(c, m, problem.Options{Task: spec, Loss: name, Distill: inside, Device: c.String("device"), Augment: c.String("augment")})
 	if err != nil {
 		return err
 	}

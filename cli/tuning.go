@@ -12,6 +12,7 @@ import (
 	"mqatc/passes/step"
 	"mqatc/runtime/ort"
 	"mqatc/runtime/task"
+	"mqatc/runtime/task/augment"
 	"mqatc/runtime/task/loss"
 )
 
@@ -20,6 +21,17 @@ var (
 	emaFlag    = &cli.Float64Flag{Name: "ema", Usage: "decay of a running average of the weights, as 0.999, which is the result then; 0 keeps none"}
 	deviceFlag = &cli.StringFlag{Name: "device", Value: "cpu", Usage: "what onnxruntime runs on: cpu, cuda, tensorrt, directml (each with :N for the Nth) or coreml"}
 )
+
+var augmentFlag = &cli.StringFlag{Name: "augment", Value: "none",
+	Usage: "random changes of training images: none, light, full, or a list of " + strings.Join(augment.Names(), ", ") + ", each as NAME or NAME=MOST"}
+
+// checkAugment refuses changes that there are not, or that the task's labels do not bear.
+func checkAugment(c *cli.Context, t task.Task) error {
+	if _, err := augment.Parse(c.String("augment"), t.Loss == task.LossWDR); err != nil {
+		return usageError(err)
+	}
+	return nil
+}
 
 // average reads --ema.
 func average(c *cli.Context) (float32, error) {

@@ -94,7 +94,12 @@ func (p *poseProblem) openGoal(m *ir.Model, in *prep.Input, o Options, src bop.S
 	}
 	p.close = done
 	p.loss, p.desc.Loss = p.goal.loss.Model, p.goal.loss.Name
-	p.source = train.Cached(&poseSource{p.train, p.goal, in.Name, run, names}, cacheBytes)
+	p.source = &poseSource{p.train, p.goal, in.Name, run, names}
+	if p.train.Augment == nil {
+		p.source = train.Cached(p.source, cacheBytes)
+	} else if err := p.goal.bears(p.train.Augment); err != nil {
+		return err
+	}
 	return nil
 }
 
@@ -144,6 +149,9 @@ func openPose(m *ir.Model, in *prep.Input, o Options, decides metric) (Problem, 
 	}
 	p.desc = Description{Task: o.Task.Name, Loss: "wdr", Metric: decides.title, Train: p.train.Len(), Held: p.held.Len(), Eval: p.eval.Len(),
 		HeldOut: how, Preproc: describeInput(in), Input: in, Labels: true}
+	if p.train.Augment, err = parseAugment(o.Augment, true); err != nil {
+		return nil, err
+	}
 	p.source = p.train
 	if o.Loss == "" {
 		return p, nil
