@@ -50,6 +50,7 @@ func methodFlags() []cli.Flag {
 		lossFlag,
 		&cli.StringFlag{Name: "metric", Usage: "what decides on held-out data: cosine, relative-error or loss; for poses ad_0.1d, add_0.1d, add_0.5d, adi_0.1d or adi_0.5d. By default the first"},
 		&cli.StringFlag{Name: "target", Value: "onnxruntime", Usage: "onnxruntime, tensorrt or weights"},
+		augmentFlag, deviceFlag,
 		modulesFlag, headsFlag, seedFlag,
 	}
 }
@@ -86,7 +87,7 @@ func quantizeCommand() *cli.Command {
 func quantizeConfig(c *cli.Context) (mqat.Config, error) {
 	cfg := mqat.Config{Method: c.String("method"), Quantizer: c.String("quantizer"), Basis: c.String("compress-basis"), PerTensor: c.Bool("per-tensor"),
 		Target: c.String("target"), Probe: c.Bool("probe"), Epochs: c.Float64("epochs"), Batch: c.Int("batch"), LR: c.Float64("lr"),
-		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Sensitivity: c.String("sensitivity"), Planner: c.String("planner"), NoEqualize: !c.Bool("equalize"), Placement: c.String("placement"), Granularity: c.String("granularity"), Seed: c.Uint64("seed"), Threads: c.Int("threads")}
+		Optimizer: c.String("optimizer"), Probes: c.Int("probes"), Sensitivity: c.String("sensitivity"), Planner: c.String("planner"), NoEqualize: !c.Bool("equalize"), Placement: c.String("placement"), Granularity: c.String("granularity"), Seed: c.Uint64("seed"), Threads: c.Int("threads"), Device: c.String("device")}
 	if err := quantizeNames(c); err != nil {
 		return cfg, err
 	}
@@ -234,6 +235,9 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	if err := openRuntime(c); err != nil {
 		return err
 	}
+	if err := checkDevice(c); err != nil {
+		return err
+	}
 	p := newProgress(c.App.ErrWriter)
 	defer p.Close()
 	f, err := bringIn(c, path, "equalize", "quant", "emit")
@@ -259,10 +263,13 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	if err := problem.CheckMetric(spec, c.String("metric")); err != nil {
 		return usagef("--metric: %w", err)
 	}
+	if err := checkAugment(c, spec); err != nil {
+		return err
+	}
 	if err := checkSensitivity(cfg.Given, f); err != nil {
 		return withHint(fmt.Errorf("quantize: %s: %w", c.String("sensitivity"), err), sensitivityHint)
 	}
-	prob, err := openProblem(c, f.Model, problem.Options{Task: spec, Loss: name, Metric: c.String("metric")})
+	prob, err := openProblem(c, f.Model, problem.Options{Task: spec, Loss: name, Metric: c.String("metric"), Device: c.String("device"), Augment: c.String("augment")})
 	if err != nil {
 		return err
 	}

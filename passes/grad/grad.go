@@ -29,6 +29,8 @@ type Options struct {
 	Stop func(*ir.Value) bool
 	// Opaque leaves parts of the gradients of convolutions as operators of Domain. They have no gradients of their own.
 	Opaque bool
+	// Cotangent is told of each computed value with a cotangent, once all of that is summed; may be nil.
+	Cotangent func(v, ct *ir.Value)
 }
 
 // Gradients appends to g the nodes computing d(sum over outs of <Value, Cotangent>)/d(wrt[i]), of the shape of wrt[i]. Values of g
@@ -208,6 +210,9 @@ func (e *engine) visit(n *ir.Node) error {
 		if ct != nil {
 			any = true
 			c.dt = ct.DType()
+			if e.opt.Cotangent != nil {
+				e.opt.Cotangent(o, ct)
+			}
 		}
 		c.cots = append(c.cots, ct)
 	}
