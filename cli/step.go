@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"mqatc/compiler/frontend"
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
+	"mqatc/passes/lower"
 	"mqatc/passes/step"
 	"mqatc/runtime/task"
 	"mqatc/runtime/task/distill"
@@ -34,6 +36,7 @@ func stepCommand() *cli.Command {
 			&cli.Float64Flag{Name: "weight-decay", Usage: "of weights of rank 2 and more"},
 			&cli.Float64Flag{Name: "clip-norm", Usage: "largest norm of all gradients together; 0 for none"},
 			&cli.IntFlag{Name: "unroll", Value: 1, Usage: "steps in one graph: input X of step I is X.I, its loss is loss.I, outputs are what all steps leave"},
+			&cli.BoolFlag{Name: "lower", Usage: "write the forms that this machine's onnxruntime runs fastest instead of standard operators"},
 			emaFlag, recomputeFlag, shapeFlag, ortLibFlag,
 		},
 		Action: func(c *cli.Context) error {
@@ -76,8 +79,22 @@ func writeStep(c *cli.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	var lowering func(*ir.Model) error
+	if c.Bool("lower") {
+		if err := openRuntime(c); err != nil {
+			return err
+		}
+		mach, err := fit.Machine("cpu")
+		if err != nil {
+			return fmt.Errorf("step: %w", err)
+		}
+		if mach.Block == 0 {
+			return withHint(errors.New("step: --lower: onnxruntime has no blocked convolutions for this processor"), "leave --lower out")
+		}
+		lowering = lower.New(mach)
+	}
 	s, err := step.Build(m, step.Options{
-		Loss: graph, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"), Recompute: segments,
+		Loss: graph, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"), Recompute: segments, Lower: lowering,
 		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
 			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm")), EMA: ema},
 	})

@@ -51,7 +51,7 @@ func trainCommand() *cli.Command {
 			&cli.StringFlag{Name: "freeze", Usage: "modules that are not trained, by name or role, as backbone,fpn"},
 			&cli.StringFlag{Name: "bn", Value: "frozen", Usage: "BatchNormalization by its running statistics (frozen) or by those of the batch, which the running ones follow (batch)"},
 			&cli.StringFlag{Name: "distill", Usage: "values inside the network, as VALUE,VALUE, that the loss distill compares too"},
-			augmentFlag, recomputeFlag, deviceFlag,
+			augmentFlag, recomputeFlag, deviceFlag, lowerFlag,
 			&cli.IntFlag{Name: "workers", Value: 1, Usage: "goroutines that make batches; the result does not depend on it"},
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the run in the output folder"},
 			modulesFlag, headsFlag, seedFlag, threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
@@ -121,7 +121,7 @@ func trainIdentity(c *cli.Context, sha string) rundir.Identity {
 	id := machine(c)
 	id["command"], id["input"] = "train", sha
 	for _, f := range []string{"data", "eval-data", "task", "epochs", "batch", "lr", "schedule", "optimizer", "momentum", "weight-decay", "clip-norm", "seed", "input-shape",
-		"ema", "accumulate", "freeze", "bn", "distill", "device", "augment", "modules", "heads"} {
+		"ema", "accumulate", "freeze", "bn", "distill", "device", "lower", "augment", "modules", "heads"} {
 		id[f] = fmt.Sprint(c.Value(f))
 	}
 	if sum, err := fileSHA256(c.String("task")); err == nil {
@@ -201,7 +201,7 @@ func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 	steps := max(1, int(c.Float64("epochs")*float64(train.StepsPerEpoch(desc.Train, batch))+0.5))
 	res, err := fit.Run(c.Context, fit.Options{
 		Model: m, Problem: prob, Params: params, Rate: rate, Steps: steps, Batch: batch, Micro: c.Int("batch"), Single: fixedBatch(m),
-		Seed: c.Uint64("seed"), Threads: c.Int("threads"), Workers: c.Int("workers"), Device: c.String("device"),
+		Seed: c.Uint64("seed"), Threads: c.Int("threads"), Workers: c.Int("workers"), Device: c.String("device"), Lower: c.Bool("lower"),
 		Expose: inside, BatchStatistics: c.String("bn") == "batch", Recompute: segments, Foreseen: func(m fit.Memory) { p.Line("%s", memoryLine(m)) },
 		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
 			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm")), EMA: ema},

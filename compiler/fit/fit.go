@@ -42,6 +42,8 @@ type Options struct {
 	Threads  int
 	Workers  int    // goroutines that make batches; 0 means 1. Results do not depend on it.
 	Device   string // of onnxruntime; empty is the CPU
+	// Lower runs the step in the forms that this machine is fastest at; results differ by rounding.
+	Lower bool
 	// Late feeds the loss what it gets at the end of a training from scratch throughout, as fine-tuning wants it.
 	Late bool
 	// Before may change the engine's state before a step; it must follow from state and step alone. May be nil.
@@ -81,6 +83,11 @@ func (o Options) graphs() (stepGraph, apply *ir.Model, err error) {
 	n, sums := o.micro()
 	so := step.Options{Loss: o.Problem.Loss(), Batch: int64(n), Params: o.Params, Optimizer: o.Optimizer, Accumulate: sums,
 		BatchStatistics: o.BatchStatistics, Recompute: o.Recompute, Expose: o.Expose}
+	if o.Lower {
+		if so.Lower, err = lowering(o.Device); err != nil {
+			return nil, nil, err
+		}
+	}
 	if stepGraph, err = step.Build(o.Model, so); err != nil || !sums {
 		return stepGraph, nil, err
 	}

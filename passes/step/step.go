@@ -122,16 +122,19 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 	if err := widen(s.Graph); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
-	if o.Lower != nil {
-		if err := o.Lower(s); err != nil {
-			return nil, err
-		}
-	}
 	if err := prune(s.Graph); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
 	if o.Recompute != 0 {
 		if _, err := memory.Recompute(s.Graph, memory.Options{Loss: loss, Weights: wrt, Cotangents: cots, Segments: o.Recompute}); err != nil {
+			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+		}
+	}
+	if o.Lower != nil {
+		if err := o.Lower(s); err != nil {
+			return nil, err
+		}
+		if err := prune(s.Graph); err != nil {
 			return nil, fmt.Errorf("pass %s: %w", Pass, err)
 		}
 	}
