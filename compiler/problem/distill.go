@@ -164,7 +164,7 @@ func feedView(f *images.Folder, in *prep.Input, i, view int, seed uint64) (train
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", f.Names[i], err)
 	}
-	return train.Feeds{in.Name: t}, nil
+	return in.Feeds(t), nil
 }
 
 func (p *imageProblem) Calibration(n int) ([]train.Feeds, error) {
@@ -302,7 +302,7 @@ func (s *imageSource) changed(i int, rng *rand.Rand) (train.Feeds, error) {
 
 // targets adds what the loss wants of an image.
 func (s *imageSource) targets(f train.Feeds, name string) error {
-	x := train.Feeds{s.in.Name: f[s.in.Name]}
+	x := maps.Clone(f)
 	if s.goal != nil {
 		if err := s.goal.teach(f, s.teacher, x); err != nil {
 			return fmt.Errorf("image %s: %w", name, err)

@@ -110,6 +110,9 @@ func Open(m *ir.Model, o Options) (Problem, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Task.Loss == task.LossWDR && len(in.Fixed) > 0 {
+		return nil, fmt.Errorf("task %s: a pose network of this kind has one input, the image", o.Task.Name)
+	}
 	if o.Task.Loss == task.LossWDR {
 		return openPose(m, in, o, decides)
 	}

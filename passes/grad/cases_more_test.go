@@ -100,10 +100,14 @@ func sampleCases() []ruleCase {
 		return v
 	}
 	rois := func(v ...float64) input { return input{dims: []int64{int64(len(v) / 4), 4}, vals: v} }
-	roi := func(name string, a ...ir.Attr) ruleCase {
+	roi := func(name string, ratio int64, a ...ir.Attr) ruleCase {
 		return ruleCase{op: "RoiAlign", name: name, in: []input{x(2, 2, 6, 7), rois(0.33, 0.74, 4.12, 4.87, 1.4, 0.6, 5.65, 5.15), ints(1, 0)},
-			attrs: append(a, ir.AInt("output_height", 2), ir.AInt("output_width", 3), ir.AInt("sampling_ratio", 2))}
+			attrs: append(a, ir.AInt("output_height", 2), ir.AInt("output_width", 3), ir.AInt("sampling_ratio", ratio))}
 	}
+	one := roi("one image", 2)
+	one.in = []input{x(1, 2, 6, 7), rois(0.33, 0.74, 4.12, 4.87, 1.4, 0.6, 5.65, 5.15), ints(0, 0)}
+	sized := roi("by size", 0)
+	sized.in[1] = rois(0.33, 0.74, 6.12, 4.87, 1.4, 2.6, 1.65, 3.15)
 	return []ruleCase{
 		gs("zeros", "bilinear", "zeros", 0, x(2, 2, 4, 5), grid(2, 3, 2, 2), 16),
 		gs("border", "bilinear", "border", 1, x(2, 2, 4, 5), grid(2, 3, 2, 2), 16),
@@ -115,8 +119,9 @@ func sampleCases() []ruleCase {
 		gs("3D", "linear", "zeros", 0, x(1, 2, 3, 4, 5), grid(1, 2, 2, 2, 3), 20),
 		{op: "AffineGrid", in: []input{x(2, 2, 3), ints(2, 1, 3, 4)}, opset: 20},
 		{op: "AffineGrid", name: "3D", in: []input{x(2, 3, 4), ints(2, 1, 2, 3, 4)}, attrs: []ir.Attr{ir.AInt("align_corners", 1)}, opset: 20},
-		roi("half pixel", ir.AString("coordinate_transformation_mode", "half_pixel")),
-		roi("scaled", ir.AString("coordinate_transformation_mode", "output_half_pixel"), ir.AFloat("spatial_scale", 0.9)),
+		roi("half pixel", 2, ir.AString("coordinate_transformation_mode", "half_pixel")),
+		one, sized,
+		roi("scaled", 2, ir.AString("coordinate_transformation_mode", "output_half_pixel"), ir.AFloat("spatial_scale", 0.9)),
 	}
 }
 

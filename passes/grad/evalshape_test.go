@@ -10,7 +10,7 @@ import (
 
 // arrOps are the evaluator's operators that are neither elementwise nor reductions.
 var arrOps = map[string]func(e *evaluator, n *ir.Node, in []*arr) ([]*arr, error){
-	"Constant": evalConstant, "Shape": evalShape, "Size": evalShape, "Reshape": evalReshape, "Flatten": evalReshape,
+	"Constant": evalConstant, "Range": evalRange, "Shape": evalShape, "Size": evalShape, "Reshape": evalReshape, "Flatten": evalReshape,
 	"Squeeze": evalReshape, "Unsqueeze": evalReshape, "Transpose": evalTranspose, "Concat": evalConcat, "Split": evalSplit,
 	"Slice": evalSlice, "Pad": evalPad, "Expand": evalExpand, "Tile": evalTile, "DepthToSpace": evalReshape,
 	"SpaceToDepth": evalReshape, "Trilu": evalTrilu, "Where": evalWhere, "Clip": evalClip, "NonZero": evalNonZero,
@@ -28,6 +28,15 @@ func evalConstant(_ *evaluator, n *ir.Node, _ []*arr) ([]*arr, error) {
 	t := constTensor(n.Output(0))
 	f, err := t.Floats()
 	return []*arr{{t.Dims(), f}}, err
+}
+
+func evalRange(_ *evaluator, _ *ir.Node, in []*arr) ([]*arr, error) {
+	from, to, step := in[0].v[0], in[1].v[0], in[2].v[0]
+	y := newArr(max(int64(math.Ceil((to-from)/step)), 0))
+	for i := range y.v {
+		y.v[i] = from + float64(i)*step
+	}
+	return []*arr{y}, nil
 }
 
 func evalShape(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {

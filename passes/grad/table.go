@@ -172,7 +172,9 @@ var table = map[string]row{
 	// vjp_sample.go
 	"GridSample": decomposed1(gridSample),
 	"AffineGrid": decomposed1(affineGrid),
-	"RoiAlign":   decomposed1(roiAlign),
+
+	// vjp_roi.go
+	"RoiAlign": decomposed1(roiAlign),
 
 	// vjp_attention.go
 	"Attention":                        decomposed(attention),

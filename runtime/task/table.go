@@ -14,6 +14,14 @@ func raw(order string, mean, std [3]float64) prep.Spec {
 
 func all(v float64) [3]float64 { return [3]float64{v, v, v} }
 
+// gdrnet takes each image for the crop of an object.
+func gdrnet() prep.Spec {
+	s := prep.Default()
+	s.Order = "bgr"
+	s.Others = map[string]prep.Other{"roi_coord_2d": {Coordinates: true}, "roi_extents": {Values: []float64{0.1}}}
+	return s
+}
+
 // table holds the tasks known by name; the first is the default.
 var table = []Task{
 	{Name: "image", Loss: LossDistill, Prep: prep.Default(), about: "any network on images: RGB divided by 255, stretched"},
@@ -29,6 +37,7 @@ var table = []Task{
 		Prep: raw("bgr", [3]float64{103.939, 116.779, 123.68}, all(1))},
 	{Name: "fasterrcnn", Loss: LossDistill, about: "detectron2's Faster R-CNN: BGR less ImageNet's mean",
 		Prep: raw("bgr", [3]float64{103.53, 116.28, 123.675}, all(1))},
+	{Name: "gdrnet", Loss: LossDistill, Prep: gdrnet(), about: "GDR-Net: BGR divided by 255, a crop of one object of a tenth of a metre"},
 	{Name: "wdr", Loss: LossWDR, Prep: imagenet, WDR: &wdr.Config{}, about: "wide-depth-range pose estimation as its authors trained it"},
 	{Name: "cubesat", Loss: LossWDR, Prep: raw("rgb", all(60), all(64)), WDR: &wdr.Config{AnchorScale: 3, DepthRange: []float64{1.1, 2.6}},
 		about: "the pose network of `mqatc data cubesat`: (RGB - 60) / 64, anchors of three strides"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 
@@ -106,6 +107,7 @@ func Parse(text []byte) (Task, error) {
 		c := *t.WDR
 		t.WDR = &c
 	}
+	t.Prep.Others = maps.Clone(t.Prep.Others)
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(&t); err != nil && !errors.Is(err, io.EOF) {

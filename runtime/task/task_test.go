@@ -55,6 +55,12 @@ func TestFiles(t *testing.T) {
 	if err != nil || len(row.WDR.Objects) != 0 {
 		t.Errorf("reading a file changed the table: %+v, %v", row.WDR, err)
 	}
+	if b, err := Parse([]byte("task: gdrnet\ninput: {others: {roi_extents: {values: [1, 2, 3]}}}")); err != nil || len(b.Prep.Others) != 2 {
+		t.Errorf("other inputs: %+v, %v", b.Prep.Others, err)
+	}
+	if row, err := Lookup("gdrnet"); err != nil || len(row.Prep.Others["roi_extents"].Values) != 1 {
+		t.Errorf("reading a file changed the table: %+v, %v", row.Prep, err)
+	}
 	if b, err := Parse([]byte(`{"task": "mine", "input": {"scale": 2}}`)); err != nil || b.Prep.Scale != 2 || b.Prep.Order != "rgb" || b.Loss != LossDistill {
 		t.Errorf("JSON: %+v, %v", b, err)
 	}

@@ -46,7 +46,7 @@ var Table = []Architecture{
 		Modules: []Module{one("backbone", "backbone"), {"fpn", "fpn", []string{"fpn", "fpn_sub"}}, one("head", "head")}, build: buildCASpaceNet},
 	{Name: "zebrapose", About: "ZebraPose: dilated ResNet-34, ASPP decoder, binary codes", Height: 256, Width: 256, Multiple: 8, Task: "imagenet",
 		Modules: []Module{one("backbone", "resnet"), one("decoder", "aspp")}, build: buildZebraPose},
-	{Name: "gdrnet", About: "GDR-Net: ResNet-34, rotation head, ConvPnP", Height: 256, Width: 256, Task: "image",
+	{Name: "gdrnet", About: "GDR-Net: ResNet-34, rotation head, ConvPnP", Height: 256, Width: 256, Task: "gdrnet",
 		Modules: []Module{one("backbone", "backbone"), one("rotation", "rot_head_net"), one("pnp", "pnp_net")}, build: buildGDRNet},
 	{Name: "pyrapose", About: "PyraPose: ResNet-50, PFPN, box, class and mask heads", Height: 480, Width: 640, Task: "pyrapose",
 		Modules: []Module{one("backbone", "backbone"), one("fpn", "pfpn"), {"head", "head", []string{"box3d", "cls", "mask"}}}, build: buildPyraPose},

@@ -3,6 +3,7 @@ package prep
 
 import (
 	"fmt"
+	"maps"
 	"math"
 
 	"mqatc/onnx/ir"
@@ -20,6 +21,8 @@ type Spec struct {
 	Fit    string     `yaml:"fit"` // stretch or letterbox
 	// Fill is the pixel value around a letterboxed image, 0..255.
 	Fill uint8 `yaml:"fill,omitempty"`
+	// Others says what the network's inputs beside the image are fed, by name.
+	Others map[string]Other `yaml:"others,omitempty"`
 }
 
 // Default is RGB, divided by 255, stretched.
@@ -43,6 +46,11 @@ func (s Spec) Check() error {
 			return fmt.Errorf("channel %d: mean %v, std %v", c, s.Mean[c], s.Std[c])
 		}
 	}
+	for name, o := range s.Others {
+		if o.Coordinates == (len(o.Values) > 0) {
+			return fmt.Errorf("others: %s: either values or coordinates", name)
+		}
+	}
 	if s.Width < 0 || s.Height < 0 || s.Width > maxSide || s.Height > maxSide {
 		return fmt.Errorf("size %dx%d", s.Width, s.Height)
 	}
@@ -59,17 +67,28 @@ type Input struct {
 	Name     string
 	Channels int  // 3, or 1 for gray
 	Last     bool // channels come last (NHWC)
+	// Fixed is what the inputs beside the image are fed, for one image, by name.
+	Fixed map[string]*ir.Tensor
 }
 
-// Fit finds the image input of a network: its only input of rank 4 with 1 or 3 channels. It is an error if there is none or more
-// than one, or if neither the network nor the spec gives a size.
+// Fit finds the image input of a network: its only input of rank 4 with 1 or 3 channels, but for those that the spec says are
+// others. It is an error if there is none or more than one, or if neither the network nor the spec gives a size.
 func Fit(s Spec, inputs []*ir.Value) (*Input, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("preprocessing: %w", err)
 	}
 	var found *Input
+	fixed := map[string]*ir.Tensor{}
 	for _, v := range inputs {
 		if v.IsInitializer() {
+			continue
+		}
+		if o, ok := s.Others[v.Name()]; ok {
+			t, err := o.tensor(v)
+			if err != nil {
+				return nil, fmt.Errorf("preprocessing: others: input %q of shape %v: %w", v.Name(), v.Shape(), err)
+			}
+			fixed[v.Name()] = t
 			continue
 		}
 		sh := v.Shape()
@@ -77,7 +96,8 @@ func Fit(s Spec, inputs []*ir.Value) (*Input, error) {
 			return nil, fmt.Errorf("input %q is %v: only networks that eat float images of 4 dimensions can be fed from image files", v.Name(), v.Type)
 		}
 		if found != nil {
-			return nil, fmt.Errorf("the network has several inputs (%q, %q); only one image can be fed", found.Name, v.Name())
+			return nil, fmt.Errorf("the network has several inputs (%q, %q) and one image to feed: a task's file says what %q gets, as input: {others: {%s: {values: [0.1]}}}",
+				found.Name, v.Name(), v.Name(), v.Name())
 		}
 		found = &Input{Spec: s, Name: v.Name(), Channels: 3}
 		h, w := sh[2], sh[3]
@@ -108,9 +128,20 @@ func Fit(s Spec, inputs []*ir.Value) (*Input, error) {
 		}
 	}
 	if found == nil {
-		return nil, fmt.Errorf("the network has no input")
+		return nil, fmt.Errorf("the network has no input for an image")
 	}
+	found.Fixed = fixed
 	return found, nil
+}
+
+// Feeds is what a network is fed for an image, given as its tensor.
+func (in *Input) Feeds(image *ir.Tensor) map[string]*ir.Tensor {
+	f := maps.Clone(in.Fixed)
+	if f == nil {
+		f = map[string]*ir.Tensor{}
+	}
+	f[in.Name] = image
+	return f
 }
 
 func is(d ir.Dim, n int64) bool { return d.Known() && d.Size == n }

@@ -3,6 +3,7 @@ package prep
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"mqatc/onnx/ir"
@@ -135,6 +136,17 @@ func TestFitRefusals(t *testing.T) {
 		}
 	}
 	s := Default()
+	s.Others = map[string]Other{"x": {Values: []float64{1}}}
+	if _, err := Fit(s, input(1, 3, 8, 8)); err == nil {
+		t.Error("a network without an image was accepted")
+	}
+	for name, o := range map[string]Other{"neither": {}, "both": {Values: []float64{1}, Coordinates: true}} {
+		s.Others = map[string]Other{"x": o}
+		if s.Check() == nil {
+			t.Errorf("others, %s: accepted", name)
+		}
+	}
+	s = Default()
 	s.Width = 9
 	if _, err := Fit(s, input(1, 3, 8, 8)); err == nil {
 		t.Error("a width other than the network's was accepted")
@@ -142,5 +154,47 @@ func TestFitRefusals(t *testing.T) {
 	s.Std[1] = 0
 	if s.Check() == nil {
 		t.Error("a deviation of zero was accepted")
+	}
+}
+
+func TestOtherInputs(t *testing.T) {
+	named := func(name string, v []*ir.Value) *ir.Value {
+		if err := v[0].Graph().Rename(v[0], name); err != nil {
+			t.Fatal(err)
+		}
+		return v[0]
+	}
+	image := named("image", input(-1, 3, 8, 8))
+	spec := Default()
+	for _, c := range []struct {
+		o    Other
+		dims []int64
+		want []float32 // nil: refused
+	}{
+		{Other{Values: []float64{1, 2, 3}}, []int64{-1, 3}, []float32{1, 2, 3}},
+		{Other{Values: []float64{5}}, []int64{1, 2, 2}, []float32{5, 5, 5, 5}},
+		{Other{Coordinates: true}, []int64{-1, 2, 1, 2}, []float32{0.25, 0.75, 0.5, 0.5}},
+		{Other{Coordinates: true}, []int64{-1, 3, 1, 2}, nil},
+		{Other{Values: []float64{1, 2}}, []int64{-1, 3}, nil},
+		{Other{Values: []float64{1}}, []int64{-1, -1}, nil},
+		{Other{Values: []float64{1}}, []int64{1 << 13, 1 << 13}, nil},
+	} {
+		spec.Others = map[string]Other{"more": c.o}
+		in, err := Fit(spec, []*ir.Value{image, named("more", input(c.dims...))})
+		if (err == nil) != (c.want != nil) {
+			t.Errorf("%+v %v: %v", c.o, c.dims, err)
+		}
+		if err != nil {
+			continue
+		}
+		img, err := in.Image(8, 8, make([]uint8, 192))
+		if err != nil {
+			t.Fatal(err)
+		}
+		feeds := in.Feeds(img)
+		got, err := feeds["more"].Float32s()
+		if err != nil || len(feeds) != 2 || feeds["image"] != img || !slices.Equal(got, c.want) {
+			t.Errorf("%+v %v: %v, want %v; %d feeds, %v", c.o, c.dims, got, c.want, len(feeds), err)
+		}
 	}
 }
