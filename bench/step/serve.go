@@ -12,11 +12,11 @@ import (
 	"syscall"
 	"time"
 
+	"mqatc/compiler/fit"
 	"mqatc/compiler/frontend"
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
-	"mqatc/passes/lower"
 	"mqatc/passes/quant"
 	"mqatc/passes/step"
 	"mqatc/passes/weights"
@@ -98,7 +98,11 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, cfg train.C
 	if err != nil {
 		return nil, nil, err
 	}
-	s, err := step.Build(m, step.Options{Loss: loss, Batch: batch, Params: params, Optimizer: step.Optimizer{Name: "sgd", Momentum: 0.9}, Lower: lowering()})
+	lowering, err := fit.Lowering("cpu")
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := step.Build(m, step.Options{Loss: loss, Batch: batch, Params: params, Optimizer: step.Optimizer{Name: "sgd", Momentum: 0.9}, Lower: lowering})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -198,12 +202,4 @@ func quantize(m *ir.Model) ([]step.Param, error) {
 		params = append(params, step.Param{Name: name, GradScale: float32(1 / math.Sqrt(127)), Min: 1e-6})
 	}
 	return params, nil
-}
-
-func lowering() func(*ir.Model) error {
-	if os.Getenv("BLOCK") == "" {
-		return nil
-	}
-	b, _ := strconv.Atoi(os.Getenv("BLOCK"))
-	return lower.New(lower.Machine{Block: int64(b)})
 }

@@ -84,7 +84,7 @@ func (o Options) graphs() (stepGraph, apply *ir.Model, err error) {
 	so := step.Options{Loss: o.Problem.Loss(), Batch: int64(n), Params: o.Params, Optimizer: o.Optimizer, Accumulate: sums,
 		BatchStatistics: o.BatchStatistics, Recompute: o.Recompute, Expose: o.Expose}
 	if o.Lower {
-		if so.Lower, err = lowering(o.Device); err != nil {
+		if so.Lower, err = Lowering(o.Device); err != nil {
 			return nil, nil, err
 		}
 	}

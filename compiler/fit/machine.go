@@ -16,8 +16,8 @@ func Machine(device string) (lower.Machine, error) {
 	return lower.Machine{Block: b}, err
 }
 
-// lowering is nil where standard operators are as good.
-func lowering(device string) (func(*ir.Model) error, error) {
+// Lowering is what step.Options.Lower takes on a device, nil where standard operators stay.
+func Lowering(device string) (func(*ir.Model) error, error) {
 	m, err := Machine(device)
 	if err != nil || m.Block == 0 {
 		return nil, err
