@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"mqatc/compiler/frontend"
+	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
 	"mqatc/passes/partition"
 	"mqatc/passes/pass"
@@ -140,20 +141,7 @@ func parseBits(list []string) ([]int, error) {
 // writeFile writes a whole file under a temporary name and renames it.
 func writeFile(path string, raw []byte) error {
 	if err := renameio.WriteFile(path, raw, 0o644); err != nil {
-		return withHint(fmt.Errorf("%s: %w", path, cause(err)), "name a file in a folder that exists and can be written")
+		return withHint(fmt.Errorf("%s: %w", path, hint.Cause(err)), "name a file in a folder that exists and can be written")
 	}
 	return nil
-}
-
-// cause drops the temporary name that an error of writing would show.
-func cause(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	var l *os.LinkError
-	if errors.As(err, &l) {
-		return l.Err
-	}
-	return err
 }

@@ -22,7 +22,7 @@ var (
 	deviceFlag = &cli.StringFlag{Name: "device", Value: "cpu", Usage: "what onnxruntime runs on: cpu, cuda, tensorrt, directml (each with :N for the Nth) or coreml"}
 )
 
-var lowerFlag = &cli.BoolFlag{Name: "lower", Usage: "train in the forms that this machine's onnxruntime runs fastest: up to twice as fast, results differ by rounding"}
+var lowerFlag = &cli.BoolFlag{Name: "lower", Usage: "train in the forms that this machine's onnxruntime runs fastest: up to 1.8 times as fast, results differ by rounding"}
 
 var augmentFlag = &cli.StringFlag{Name: "augment", Value: "none",
 	Usage: "random changes of training images: none, light, full, or a list of " + strings.Join(augment.Names(), ", ") + ", each as NAME or NAME=MOST"}

@@ -16,7 +16,7 @@ import (
 
 func TestLongTrainingHoldsItsMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("2,000 steps")
+		t.Skip("takes a minute: runs without -short")
 	}
 	orttest.TestLibrary(t)
 	m, err := cubesat.Network(1, 64, 0.25)

@@ -36,7 +36,7 @@ func resident(t *testing.T, key string) int64 {
 	t.Helper()
 	raw, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		t.Skip("this system does not tell a process's memory")
+		t.Skip("needs /proc/self/status")
 	}
 	for _, line := range strings.Split(string(raw), "\n") {
 		if rest, ok := strings.CutPrefix(line, key+":"); ok {
@@ -46,7 +46,7 @@ func resident(t *testing.T, key string) int64 {
 			}
 		}
 	}
-	t.Skip("this system does not tell a process's peak memory")
+	t.Skip("needs VmRSS and VmHWM in /proc/self/status")
 	return 0
 }
 
@@ -96,7 +96,7 @@ func taken(t *testing.T, m *ir.Model, batch, recompute int) (foreseen Memory, to
 	s = nil
 	debug.FreeOSMemory()
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
-		t.Skip("this system does not measure peaks anew")
+		t.Skip("needs a writable /proc/self/clear_refs")
 	}
 	for range 3 {
 		if _, err := e.Step(1e-5, feeds); err != nil {
@@ -108,7 +108,7 @@ func taken(t *testing.T, m *ir.Model, batch, recompute int) (foreseen Memory, to
 
 func TestMemoryIsForeseen(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes a minute")
+		t.Skip("takes a minute: runs without -short")
 	}
 	orttest.TestLibrary(t)
 	build := func(name string, size int, width float64) func() (*ir.Model, error) {

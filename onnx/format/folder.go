@@ -19,15 +19,15 @@ func WriteFolder(dir string, fill func(tmp string) error) (err error) {
 	case err == nil && len(entries) > 0:
 		return hint.Errorf("name a folder that is not there yet, or empty it first", "folder %s is not empty", dir)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return hint.Errorf("name a folder that can be written", "folder %s: %w", dir, pathCause(err))
+		return hint.Errorf("name a folder that can be written", "folder %s: %w", dir, hint.Cause(err))
 	}
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o777); err != nil {
-		return hint.Errorf("name a folder that can be written", "folder %s: %w", dir, pathCause(err))
+		return hint.Errorf("name a folder that can be written", "folder %s: %w", dir, hint.Cause(err))
 	}
 	tmp, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+".tmp-")
 	if err != nil {
-		return hint.Errorf("name a folder that can be written", "folder %s: %w", dir, pathCause(err))
+		return hint.Errorf("name a folder that can be written", "folder %s: %w", dir, hint.Cause(err))
 	}
 	defer func() {
 		if err != nil {
@@ -42,24 +42,11 @@ func WriteFolder(dir string, fill func(tmp string) error) (err error) {
 	}
 	syncFolder(tmp)
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("folder %s: %w", dir, pathCause(err))
+		return fmt.Errorf("folder %s: %w", dir, hint.Cause(err))
 	}
 	if err := os.Rename(tmp, dir); err != nil {
-		return fmt.Errorf("folder %s: %w", dir, pathCause(err))
+		return fmt.Errorf("folder %s: %w", dir, hint.Cause(err))
 	}
 	syncFolder(parent)
 	return nil
-}
-
-// pathCause drops the temporary name that an error would show.
-func pathCause(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	var l *os.LinkError
-	if errors.As(err, &l) {
-		return l.Err
-	}
-	return err
 }

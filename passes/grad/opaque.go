@@ -35,11 +35,6 @@ func Expand(g *ir.Graph) error {
 	return nil
 }
 
-// ExpandNode is Expand for one node.
-func ExpandNode(n *ir.Node) error {
-	return expand(ir.NewBuilder(n.Graph(), "grad", op.InferNode), n, map[string]*ir.Value{})
-}
-
 func expand(b *ir.Builder, n *ir.Node, tables map[string]*ir.Value) error {
 	out := n.Output(0)
 	b.Before, b.Site = n, out.Name()

@@ -123,7 +123,7 @@ func inputGrad(l *lowerer, n *ir.Node) *ir.Value {
 			return nil
 		}
 		return l.turnedConv(dy, w, win, pads, dx)
-	case product(win.kernel) == 1 && product(win.pads[:2]) == 0 && win.pads[0] == 0 && win.pads[1] == 0:
+	case product(win.kernel) == 1 && win.pads[0] == 0 && win.pads[1] == 0:
 		one := window{win.kernel, []int64{1, 1}, win.dilations, []int64{0, 0, 0, 0}}
 		y := l.turnedConv(dy, w, one, one.pads, []int64{d[0], dx[1], d[2], d[3]})
 		return l.spread(y, win.strides, dx)

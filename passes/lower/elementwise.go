@@ -1,6 +1,10 @@
 package lower
 
-import "mqatc/onnx/ir"
+import (
+	"slices"
+
+	"mqatc/onnx/ir"
+)
 
 // unary are operators that map each element by itself; further inputs are single numbers.
 var unary = map[string]bool{"Relu": true, "LeakyRelu": true, "Sigmoid": true, "HardSigmoid": true, "HardSwish": true, "Tanh": true, "Clip": true, "Elu": true,
@@ -25,7 +29,7 @@ func elementwise(l *lowerer, n *ir.Node) *ir.Value {
 		switch {
 		case !ok || v.DType() != ir.Float32:
 			return nil
-		case equal(vd, d):
+		case slices.Equal(vd, d):
 			any = any || l.blocked[v] != nil
 		case product(vd) == 1 && len(vd) <= 4:
 		case channels(vd, d[1]) && byChannel < 0 && len(n.Inputs()) == 2:
@@ -44,14 +48,14 @@ func elementwise(l *lowerer, n *ir.Node) *ir.Value {
 			continue
 		}
 		vd, _ := v.StaticDims()
-		if equal(vd, d) {
+		if slices.Equal(vd, d) {
 			in[i] = l.toBlocked(v)
 		}
 		switch {
 		case byChannel < 0:
 		case i == byChannel:
 			in[i] = l.reshape(in[i], 1, d[1]/l.block, 1, l.block)
-		case equal(vd, d):
+		case slices.Equal(vd, d):
 			in[i] = l.reshape(in[i], d[0], d[1]/l.block, d[2]*d[3], l.block)
 		}
 	}
@@ -60,7 +64,7 @@ func elementwise(l *lowerer, n *ir.Node) *ir.Value {
 
 // channels reports sizes [1, C, 1, 1] or [C, 1, 1].
 func channels(d []int64, c int64) bool {
-	return equal(d, []int64{1, c, 1, 1}) || equal(d, []int64{c, 1, 1})
+	return slices.Equal(d, []int64{1, c, 1, 1}) || slices.Equal(d, []int64{c, 1, 1})
 }
 
 // concat joins blocked values along the channels.

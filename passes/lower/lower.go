@@ -7,6 +7,7 @@ package lower
 
 import (
 	"fmt"
+	"slices"
 
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
@@ -177,7 +178,7 @@ func (l *lowerer) nchwc(name string, dims []int64, in []*ir.Value, attrs ...ir.A
 }
 
 func (l *lowerer) reshape(v *ir.Value, dims ...int64) *ir.Value {
-	if have, ok := v.StaticDims(); ok && equal(have, dims) {
+	if have, ok := v.StaticDims(); ok && slices.Equal(have, dims) {
 		return v
 	}
 	return l.op("Reshape", v, l.b.Int64s(dims...))
@@ -201,18 +202,6 @@ func (l *lowerer) once(key string, f func() *ir.Value) *ir.Value {
 func (l *lowerer) up(channels int64) int64 { return (channels + l.block - 1) / l.block * l.block }
 
 func (l *lowerer) whole(channels int64) bool { return channels%l.block == 0 }
-
-func equal(a, b []int64) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
 
 func product(v []int64) int64 {
 	p := int64(1)

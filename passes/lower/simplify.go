@@ -2,6 +2,7 @@ package lower
 
 import (
 	"math"
+	"slices"
 
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
@@ -104,7 +105,7 @@ func scaledAndBack(b *ir.Builder, n *ir.Node) *ir.Value {
 func same(a, b *ir.Value) bool {
 	x, okX := a.StaticDims()
 	y, okY := b.StaticDims()
-	return okX && okY && equal(x, y)
+	return okX && okY && slices.Equal(x, y)
 }
 
 // negationLast: the sum of a negation is the negation of a sum.

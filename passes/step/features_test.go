@@ -288,25 +288,7 @@ func TestRecomputedStepsHaveTheSameBits(t *testing.T) {
 	m, data, loss := poseProblem(t, 64, 0.25, 8)
 	params := step.Trainable(m)
 	o := step.Options{Loss: loss, Batch: 4, Params: params, EmitGrads: true, Optimizer: step.Optimizer{Name: "sgd", Momentum: 0.9}}
-	var samples []train.Feeds
-	for i := range 4 {
-		f, err := data.Sample(i, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		samples = append(samples, f)
-	}
-	batch, err := train.Collate(samples)
-	if err != nil {
-		t.Fatal(err)
-	}
-	eps, err := data.Feeds(0, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for k, v := range eps {
-		batch[k] = v
-	}
+	batch := firstImages(t, data, 4, 1)
 	grads := func(segments int) (map[string][]byte, *ir.Model) {
 		o.Recompute = segments
 		s, err := step.Build(m, o)
