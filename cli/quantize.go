@@ -217,13 +217,13 @@ func cpuFeatures() string {
 	return out
 }
 
-// bringIn loads and prepares a model for training: cleaned up, batch freed, folded, divided into modules.
-func bringIn(c *cli.Context, path string, later ...string) (*frontend.Front, error) {
+// bringIn loads and prepares a model for training: cleaned up, batch freed where batches is set, folded, divided into modules.
+func bringIn(c *cli.Context, path string, batches bool, later ...string) (*frontend.Front, error) {
 	o, err := frontOptions(c, later...)
 	if err != nil {
 		return nil, err
 	}
-	o.Rebatch = true
+	o.Rebatch = batches
 	f, err := frontend.Load(c.Context, path, o)
 	if err != nil {
 		return nil, frontError(o, err)
@@ -245,7 +245,9 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	}
 	p := newProgress(c.App.ErrWriter)
 	defer p.Close()
-	f, err := bringIn(c, path, "equalize", "quant", "emit")
+	// Freeing the batch takes a proof that runs the network; what neither trains nor measures gradients has no use for it.
+	batches := cfg.Method != "ptq" || cfg.Sensitivity == ""
+	f, err := bringIn(c, path, batches, "equalize", "quant", "emit")
 	if err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func measureSensitivity(c *cli.Context, path string) error {
 	if err := openRuntime(c); err != nil {
 		return err
 	}
-	f, err := bringIn(c, path)
+	f, err := bringIn(c, path, true)
 	if err != nil {
 		return err
 	}

@@ -33,8 +33,12 @@ type Emission struct {
 	Score   *score.Score // on the evaluation data; nil where it was not asked for
 }
 
-// verifyImages is how many training images the emitted model is compared with the trained one on.
-const verifyImages = 4
+// verifyImages is how many training images the emitted model is compared with the trained one on: fewer, but one, where they took more
+// than verifyWork multiply-accumulates together.
+const (
+	verifyImages = 4
+	verifyWork   = 1e11
+)
 
 // emit writes v into folder out, reloads it and checks it. Nothing is left under the final names unless all of it could be written.
 func (b *Bench) emit(v *variant, out string, spec task.Task, sourceBytes int64) (*Emission, error) {
@@ -73,7 +77,7 @@ func (b *Bench) emit(v *variant, out string, spec task.Task, sourceBytes int64) 
 	if _, err := b.tgt.CheckAccumulators(em.Model); err != nil {
 		return nil, err
 	}
-	feeds, err := b.prob.Calibration(verifyImages)
+	feeds, err := b.prob.Calibration(b.affordable(verifyImages, 1, verifyWork))
 	if err != nil {
 		return nil, err
 	}
@@ -185,25 +189,17 @@ func level(l target.Level) ort.OptLevel {
 }
 
 func (r levels) Open(m *ir.Model, l target.Level) (target.Session, error) {
-	raw, err := format.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
-	return ort.NewSession(raw, ort.SessionOptions{OptLevel: level(l), Threads: max(r.threads, 0)})
+	return ort.Load(m, ort.SessionOptions{OptLevel: level(l), Threads: max(r.threads, 0)})
 }
 
 func (r levels) Optimized(m *ir.Model, l target.Level) (*ir.Model, error) {
-	raw, err := format.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
 	dir, err := os.MkdirTemp("", "mqatc-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "optimized.onnx")
-	s, err := ort.NewSession(raw, ort.SessionOptions{OptLevel: level(l), Threads: max(r.threads, 0), OptimizedModelPath: path})
+	s, err := ort.Load(m, ort.SessionOptions{OptLevel: level(l), Threads: max(r.threads, 0), OptimizedModelPath: path})
 	if err != nil {
 		return nil, err
 	}

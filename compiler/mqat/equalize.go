@@ -96,7 +96,7 @@ func (b *Bench) chooseFactors() (equalize.Factors, error) {
 
 // use makes m the network.
 func (b *Bench) use(m *ir.Model) {
-	b.net.Model, b.obs = m, nil
+	b.net.Model, b.obs, b.starts = m, nil, &quant.Starts{}
 	b.findParams()
 }
 
@@ -161,14 +161,7 @@ func (b *Bench) channelStats(m *ir.Model) (equalize.Stats, error) {
 	if len(watched.Points) == 0 {
 		return stats, nil
 	}
-	return stats, b.calibrate(watched, func(names []string, batch map[string]*ir.Tensor) error {
-		for _, name := range names {
-			if err := stats.Add(name, batch[name]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return stats, b.calibrate(watched, stats.Add)
 }
 
 // roundingError is how far the outputs move when all weights and activations are rounded to 8 bits: 1 - cosine, mean over outputs and
@@ -179,7 +172,7 @@ func (b *Bench) roundingError(feeds []train.Feeds, want []map[string]*ir.Tensor)
 	if err != nil {
 		return 0, err
 	}
-	m, _, _, err := b.rounded(v)
+	m, err := b.baked(v)
 	if err != nil {
 		return 0, err
 	}

@@ -45,7 +45,7 @@ func (p *planner) input(v *variant, layers bool) (plan.Input, error) {
 		return plan.Input{}, err
 	}
 	in := plan.Input{Model: m, Partition: p.b.net.Partition, PayloadBefore: p.j.PayloadBefore, FileBefore: p.j.SourceBytes, Target: p.b.tgt,
-		Quantizer: p.b.cfg.Quantizer, PerTensor: p.b.cfg.PerTensor}
+		Quantizer: p.b.cfg.Quantizer, PerTensor: p.b.cfg.PerTensor, Starts: p.b.starts}
 	if p.b.cfg.Basis == plan.File {
 		in.FileAfter = func(bits map[string]int) (int64, error) {
 			if !layers {

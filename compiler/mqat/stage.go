@@ -244,7 +244,7 @@ func (b *Bench) freezing(o *fit.Options, v *variant, r *quant.Report, q quant.Qu
 
 // measure runs a variant, rounded, over part of the data.
 func (b *Bench) measure(v *variant, part problem.Part, name string) (*score.Score, error) {
-	m, _, _, err := b.rounded(v)
+	m, err := b.baked(v)
 	if err != nil {
 		return nil, err
 	}
@@ -256,8 +256,13 @@ func (b *Bench) measure(v *variant, part problem.Part, name string) (*score.Scor
 	return b.prob.Score(b.ctx, part, run, func(n, total int) { b.watch.Update("measure "+name, n, total, "") })
 }
 
-// calibrationImages is how many training images activation ranges are taken from.
-const calibrationImages = 32
+// calibrationImages is how many training images activation ranges are taken from: fewer, but leastCalibration at least, where they
+// took more than calibrationWork multiply-accumulates together.
+const (
+	calibrationImages = 32
+	leastCalibration  = 8
+	calibrationWork   = 5e11
+)
 
 // observe counts the values at the points of pl, on the float network. All points that there can be are counted at once: which of
 // them are outputs decides what onnxruntime fuses, and a resumed run begins with others than the one that was killed.
@@ -282,34 +287,35 @@ func (b *Bench) observe(pl *quant.Placement) error {
 	return b.calibrate(rest, b.obs.Add)
 }
 
-// calibrate runs the float network over calibration images and hands on the values at the points of pl.
-func (b *Bench) calibrate(pl *quant.Placement, add func(names []string, batch map[string]*ir.Tensor) error) error {
+// calibrate runs the float network over calibration images and hands on the values at the points of pl one by one. They are views that
+// hold until add returns.
+func (b *Bench) calibrate(pl *quant.Placement, add func(name string, t *ir.Tensor) error) error {
 	m, names, err := quant.Observers(b.net.Model, pl)
 	if err != nil {
 		return err
 	}
-	run, done, err := problem.Runner(m, b.session())
+	s, err := problem.Session(m, b.session())
 	if err != nil {
 		return fmt.Errorf("calibration: %w", err)
 	}
-	defer done()
-	feeds, err := b.prob.Calibration(calibrationImages)
+	defer s.Close()
+	feeds, err := b.prob.Calibration(b.affordable(calibrationImages, leastCalibration, calibrationWork))
 	if err != nil {
 		return err
 	}
 	for i, f := range feeds {
 		b.watch.Update("calibrate", i, len(feeds), "")
-		batch := map[string]*ir.Tensor{}
 		if len(m.Graph.Outputs()) > 0 {
-			if batch, err = run(f); err != nil {
+			if err := s.Visit(f, nil, add); err != nil {
 				return fmt.Errorf("calibration: %w", err)
 			}
 		}
-		for k, t := range f {
-			batch[k] = t
-		}
-		if err := add(names, batch); err != nil {
-			return err
+		for _, name := range names {
+			if t := f[name]; t != nil {
+				if err := add(name, t); err != nil {
+					return err
+				}
+			}
 		}
 		if err := b.ctx.Err(); err != nil {
 			return err

@@ -58,3 +58,13 @@ const (
 func usualProbes(work int64) int {
 	return max(leastProbes, int(min(mostProbes, probeWork/float64(max(work, 1)))))
 }
+
+// affordable is how many of most images a measurement may run the network over: so many that they take budget multiply-accumulates,
+// but least at the least.
+func (b *Bench) affordable(most, least int, budget float64) int {
+	macs := int64(0)
+	for _, m := range b.net.Partition.Modules {
+		macs += m.MACs
+	}
+	return max(least, int(min(float64(most), budget/float64(max(macs, 1)))))
+}

@@ -10,6 +10,7 @@ import (
 
 	"mqatc/onnx/ir"
 	"mqatc/passes/partition"
+	"mqatc/passes/quant"
 	"mqatc/passes/target"
 )
 
@@ -34,6 +35,8 @@ type Input struct {
 	Target                    target.Target
 	Quantizer                 string // row of quant.Quantizers whose rounding and storage count; empty means lsq
 	PerTensor                 bool   // one scale for each weight instead of one per output channel
+	// Starts, where several plans are made of one network, keeps the scales that they begin with. May be nil.
+	Starts *quant.Starts
 	// FileAfter tells how many bytes the emitted files take at the given widths of modules (or layers); nil leaves file sizes unknown.
 	FileAfter func(bits map[string]int) (int64, error)
 }

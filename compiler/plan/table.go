@@ -104,6 +104,9 @@ func Measure(in Input, s Sensitivity, r Request) (*Table, error) {
 	if in.Quantizer == "" {
 		in.Quantizer = "lsq"
 	}
+	if in.Starts == nil {
+		in.Starts = &quant.Starts{}
+	}
 	t := &Table{in: in, sensitivity: s.Source, Units: Modules(in.Partition)}
 	if s.Lambda == nil {
 		t.sensitivity = Weights
@@ -269,23 +272,15 @@ func (t *Table) squaredError(p weights.Param, w []float32, bits int) (float64, e
 		return 0, fmt.Errorf("plan: quantizer %s: %w", q.Name, err)
 	}
 	site := quant.SiteOf(p, t.in.Target.WeightSpec(bits, q.Name, t.in.PerTensor))
-	scale, err := site.Start(w)
+	scale, err := t.in.Starts.Of(site, t.content(p))
 	if err != nil {
 		return 0, fmt.Errorf("plan: weight %q: %w", p.Value.Name(), err)
 	}
-	c := quant.Codes{Dims: site.Dims, Axis: site.Axis, Bits: bits, Grid: g, Scale: scale, Q: make([]int16, len(w))}
-	for i, x := range w {
-		if x-x != 0 {
-			return 0, fmt.Errorf("plan: weight %q: element %d is %g", p.Value.Name(), i, x)
-		}
-		c.Q[i] = g.Nearest(x / scale[c.Channel(i)])
+	e, err := site.SquaredError(w, scale, g)
+	if err != nil {
+		return 0, fmt.Errorf("plan: weight %q: %w", p.Value.Name(), err)
 	}
-	sum := 0.0
-	for i, v := range c.Values() {
-		d := float64(w[i]) - float64(v)
-		sum += d * d
-	}
-	return sum, nil
+	return e, nil
 }
 
 // bytes is what emission writes for a unit: codes and scales, biases as float or, once for each layer that reads them, integers, norm

@@ -73,7 +73,11 @@ func trial(in Input, units []Unit, bits map[string]int) (*ir.Model, map[string]b
 		}
 		for _, w := range u.Weights {
 			on[w.Value.Name()] = true
-			spec.Weights[w.Value.Name()] = in.Target.WeightSpec(b, quantizer, in.PerTensor)
+			ws := in.Target.WeightSpec(b, quantizer, in.PerTensor)
+			if ws.Scale, err = in.Starts.Of(quant.SiteOf(w, ws), m.Graph.Value(w.Value.Name()).Init()); err != nil {
+				return nil, nil, fmt.Errorf("weight %q: %w", w.Value.Name(), err)
+			}
+			spec.Weights[w.Value.Name()] = ws
 		}
 	}
 	if len(on) == 0 {

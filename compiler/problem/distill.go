@@ -28,13 +28,18 @@ type imageProblem struct {
 	train      *imageSource
 	held, eval *images.Folder
 	in         *prep.Input
-	teacher    score.Runner
+	teacher    *resting     // the float network
 	mean       score.Runner // of the loss graph; nil where the loss is no metric
 	closers    []func() error
 	threads    int
 	// heldViews is how many views of each held-out image decisions are made on.
 	heldViews int
 	seed      uint64
+	large     bool // images are measured one by one
+
+	mu         sync.Mutex
+	answered   map[answer]map[string]*ir.Tensor
+	answerRoom int64
 }
 
 func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Problem, err error) {
@@ -47,7 +52,7 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	}
 	trainIdx, heldIdx := data.HoldOut(all.Len())
 	folder := all.Subset(limited(trainIdx, o.Limit))
-	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads, heldViews: 1, seed: o.Seed}
+	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads, heldViews: 1, seed: o.Seed, large: oneByOne(m)}
 	teach, err := exposed(m, o.Distill)
 	if err != nil {
 		return nil, err
@@ -82,12 +87,14 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	if err != nil {
 		return nil, err
 	}
-	run, done, err := Runner(m, ort.SessionOptions{Device: o.Device})
-	if err != nil {
+	float := &resting{m: m, opts: ort.SessionOptions{Device: o.Device}}
+	if err := float.open(); err != nil {
 		return nil, err
 	}
-	p.teacher, p.closers = run, append(p.closers, done)
+	run := score.Runner(float.run)
+	p.teacher, p.closers = float, append(p.closers, float.Close)
 	if len(o.Distill) > 0 {
+		var done func() error
 		if run, done, err = Runner(teach, ort.SessionOptions{Device: o.Device}); err != nil {
 			return nil, err
 		}
@@ -195,7 +202,13 @@ func (p *imageProblem) Score(ctx context.Context, part Part, run score.Runner, p
 			return err
 		}
 	}
-	s, err := distill.Measure(ctx, len(losses), feed, run, p.teacher, workers(p.threads), progress, after)
+	at := workers(p.threads)
+	if p.large {
+		// What the float network takes is wanted elsewhere, and its answers are kept.
+		at = 1
+		defer p.teacher.Close()
+	}
+	s, err := distill.Measure(ctx, len(losses), feed, run, p.answers(part), at, progress, after)
 	if err != nil {
 		return nil, err
 	}
@@ -207,6 +220,45 @@ func (p *imageProblem) Score(ctx context.Context, part Part, run score.Runner, p
 	}
 	return p.decides.decide(s)
 }
+
+// answers is what the float network says of the images of a part, kept for the next measurement as far as answerBytes go.
+func (p *imageProblem) answers(part Part) distill.Answers {
+	return func(i int, feeds map[string]*ir.Tensor) (map[string]*ir.Tensor, error) {
+		at := answer{part, i}
+		p.mu.Lock()
+		out := p.answered[at]
+		p.mu.Unlock()
+		if out != nil {
+			return out, nil
+		}
+		out, err := p.teacher.run(feeds)
+		if err != nil {
+			return nil, err
+		}
+		size := int64(0)
+		for _, t := range out {
+			size += int64(len(t.Raw()))
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.answered == nil {
+			p.answered, p.answerRoom = map[answer]map[string]*ir.Tensor{}, answerBytes
+		}
+		if p.answered[at] == nil && size <= p.answerRoom {
+			p.answered[at] = out
+			p.answerRoom -= size
+		}
+		return out, nil
+	}
+}
+
+type answer struct {
+	part  Part
+	image int
+}
+
+// answerBytes is how much of the float network's outputs is kept.
+const answerBytes = 256 << 20
 
 // lossOf is the loss of a network's outputs for image i.
 func (p *imageProblem) lossOf(f *images.Folder, i int, feeds, got, want map[string]*ir.Tensor) (float64, error) {

@@ -7,10 +7,8 @@ import (
 	"os"
 	"runtime"
 
-	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/runtime/data/bop"
-	"mqatc/runtime/ort"
 	"mqatc/runtime/task"
 	"mqatc/runtime/task/prep"
 	"mqatc/runtime/task/score"
@@ -130,21 +128,6 @@ func workers(threads int) int {
 		return threads
 	}
 	return runtime.NumCPU()
-}
-
-// Runner makes a network ready to be measured: one thread in a session that may be used from several goroutines.
-func Runner(m *ir.Model, opts ort.SessionOptions) (score.Runner, func() error, error) {
-	raw, err := format.Marshal(m)
-	if err != nil {
-		return nil, nil, err
-	}
-	opts.Threads, opts.NoSpin = 1, true
-	s, err := ort.NewSession(raw, opts)
-	if err != nil {
-		return nil, nil, err
-	}
-	run := func(feeds map[string]*ir.Tensor) (map[string]*ir.Tensor, error) { return s.Run(feeds, nil) }
-	return run, s.Close, nil
 }
 
 func limited(idx []int, n int) []int {

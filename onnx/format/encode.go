@@ -12,8 +12,12 @@ import (
 // Marshal returns the canonical bytes of a model, all tensors inline: equal models give equal bytes. It fails on a model over
 // 2 GB, the limit of protobuf; Save writes such models with external data.
 func Marshal(m *ir.Model) ([]byte, error) {
+	return new(encoder).marshal(m)
+}
+
+func (e *encoder) marshal(m *ir.Model) ([]byte, error) {
 	return guarded("model", func() ([]byte, error) {
-		p, err := new(encoder).model(m)
+		p, err := e.model(m)
 		if err != nil {
 			return nil, err
 		}
@@ -22,6 +26,22 @@ func Marshal(m *ir.Model) ([]byte, error) {
 		}
 		return p.Marshal()
 	})
+}
+
+// Parts is Marshal with the initializers of the main graph of at least threshold bytes left out: files holds the content of each, not
+// copied, by the name under which the model refers to it as external data.
+func Parts(m *ir.Model, threshold int64) (model []byte, files map[string][]byte, err error) {
+	e := &encoder{placed: map[*ir.Value]Placement{}}
+	files = map[string][]byte{}
+	for _, v := range m.Graph.Initializers() {
+		if t := v.Init(); MayBeExternal(v) && int64(len(t.Raw())) >= threshold {
+			at := Placement{Name: fmt.Sprint("part", len(files)), Bytes: int64(len(t.Raw()))}
+			e.placed[v] = at
+			files[at.Name] = t.Raw()
+		}
+	}
+	model, err = e.marshal(m)
+	return model, files, err
 }
 
 // Size is the number of bytes that m has as one ONNX file, all tensors inline.
@@ -34,7 +54,7 @@ func Size(m *ir.Model) (int64, error) {
 }
 
 // encoder turns ir into protobuf; placed and inner say where the initializers of the main graph and the tensors of nodes and other
-// graphs lie that go into the external file.
+// graphs lie that go into the external file, or each into one that is called as its placement where file is empty.
 type encoder struct {
 	placed map[*ir.Value]Placement
 	inner  map[*ir.Tensor]Placement
@@ -175,7 +195,11 @@ func (e *encoder) refer(p *pb.TensorProto, at Placement) {
 	p.RawData = nil
 	loc := pb.TensorProto_EXTERNAL
 	p.DataLocation = &loc
-	p.ExternalData = encodeMeta(ir.Meta{{Key: "location", Value: e.file}, {Key: "offset", Value: fmt.Sprint(at.Offset)},
+	file := e.file
+	if file == "" {
+		file = at.Name
+	}
+	p.ExternalData = encodeMeta(ir.Meta{{Key: "location", Value: file}, {Key: "offset", Value: fmt.Sprint(at.Offset)},
 		{Key: "length", Value: fmt.Sprint(at.Bytes)}})
 }
 

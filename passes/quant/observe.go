@@ -3,6 +3,9 @@ package quant
 import (
 	"fmt"
 	"math"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
 
 	"mqatc/onnx/ir"
 )
@@ -49,8 +52,30 @@ type Observation struct {
 	bins     []int64
 }
 
+// sideBySide is the number of elements from which Add counts parts of them at once.
+const sideBySide = 1 << 18
+
 // Add counts the elements of x; one that is not finite is an error.
 func (o *Observation) Add(x []float32) error {
+	parts := min(runtime.GOMAXPROCS(0), len(x)/sideBySide)
+	if parts < 2 {
+		return o.add(x)
+	}
+	seen := make([]Observation, parts)
+	var eg errgroup.Group
+	for k := range seen {
+		eg.Go(func() error { return seen[k].add(x[k*len(x)/parts : (k+1)*len(x)/parts]) })
+	}
+	if err := eg.Wait(); err != nil {
+		return err
+	}
+	for k := range seen {
+		o.merge(&seen[k])
+	}
+	return nil
+}
+
+func (o *Observation) add(x []float32) error {
 	if len(x) == 0 {
 		return nil
 	}
@@ -73,7 +98,12 @@ func (o *Observation) Add(x []float32) error {
 	}
 	f := float32(math.Ldexp(half, -o.exponent))
 	for _, v := range x {
-		o.bins[min(max(int(math.Floor(float64(v*f)))+half, 0), 2*half-1)]++
+		y := v * f
+		i := int(y)
+		if float32(i) > y {
+			i--
+		}
+		o.bins[min(max(i+half, 0), 2*half-1)]++
 	}
 	o.Count += int64(len(x))
 	return nil
@@ -116,23 +146,17 @@ func (o *Observation) merge(p *Observation) {
 // Observations are histograms by value name.
 type Observations map[string]*Observation
 
-// Add counts the tensors of one batch that are called names; all must be there and be float.
-func (obs Observations) Add(names []string, batch map[string]*ir.Tensor) error {
-	for _, name := range names {
-		t := batch[name]
-		if t == nil {
-			return fmt.Errorf("quant: observing %q: the batch does not hold it", name)
-		}
-		x, err := t.Float32s()
-		if err != nil {
-			return fmt.Errorf("quant: observing %q: %w", name, err)
-		}
-		if obs[name] == nil {
-			obs[name] = &Observation{}
-		}
-		if err := obs[name].Add(x); err != nil {
-			return fmt.Errorf("quant: observing %q: %w", name, err)
-		}
+// Add counts the elements of t, a float tensor, for the value name.
+func (obs Observations) Add(name string, t *ir.Tensor) error {
+	x, err := t.Float32s()
+	if err != nil {
+		return fmt.Errorf("quant: observing %q: %w", name, err)
+	}
+	if obs[name] == nil {
+		obs[name] = &Observation{}
+	}
+	if err := obs[name].Add(x); err != nil {
+		return fmt.Errorf("quant: observing %q: %w", name, err)
 	}
 	return nil
 }

@@ -158,12 +158,23 @@ func (s Site) Start(w []float32) ([]float32, error) {
 
 // widen searches scales from s to twice s.
 func widen(w []float32, s float32, order []int, g Grid, limit int16) float32 {
+	if 2*max(g.Hi, -g.Lo) <= int(limit) {
+		return s
+	}
 	codes := make([]int16, len(w))
+	top := greatest(w)
+	lo, hi := int32(g.Lo), int32(g.Hi)
 	best, bestErr := s, math.Inf(1)
 	for k := 0; k <= 12; k++ {
 		t := s * float32(math.Exp2(float64(k)/12))
-		for i, x := range w {
-			codes[i] = g.Nearest(x / t)
+		if g.uniformly() && fast(top, t) {
+			for i, x := range w {
+				codes[i] = int16(clamp(nearestInt(x/t), lo, hi))
+			}
+		} else {
+			for i, x := range w {
+				codes[i] = g.Nearest(x / t)
+			}
 		}
 		moved := limitPairs(codes, order, limit)
 		e := 0.0

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"testing"
 
@@ -240,6 +241,13 @@ func TestCodesEqualTheGraph(t *testing.T) {
 						if math.Float32bits(got[i]) != math.Float32bits(x) && (x != 0 || got[i] != 0) {
 							t.Fatalf("element %d: graph %g, codes %g", i, got[i], x)
 						}
+					}
+					if err := Bake(m, rep, codes); err != nil {
+						t.Fatal(err)
+					}
+					conv := m.Graph.Last()
+					if baked, err := conv.Input(1).Init().Float32s(); err != nil || !slices.Equal(baked, codes[0].Values()) || m.Graph.First() != conv {
+						t.Errorf("%v: after Bake the layer does not read the codes' values from a constant, or %v is left", err, m.Graph.First())
 					}
 					if n := len(rep.Weights[0].States); (name == "lsq") != (n == 1) {
 						t.Errorf("%d states", n)

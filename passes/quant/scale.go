@@ -1,6 +1,7 @@
 package quant
 
 import (
+	"fmt"
 	"math"
 	"runtime"
 
@@ -20,23 +21,7 @@ func Scales(w []float32, dims []int64, axis int, g Grid) ([]float32, error) {
 func eachChannel(w []float32, dims []int64, axis int, f func(c int, ch []float32) float32) ([]float32, error) {
 	l := layoutOf(dims, axis)
 	out := make([]float32, l.channels)
-	workers := max(1, min(runtime.GOMAXPROCS(0), l.channels))
-	var eg errgroup.Group
-	for k := 0; k < workers; k++ {
-		eg.Go(mapped.Guarded(func() error {
-			var buf []float32
-			for c := k * l.channels / workers; c < (k+1)*l.channels/workers; c++ {
-				ch := w
-				if l.channels > 1 {
-					buf = l.gather(w, c, buf[:0])
-					ch = buf
-				}
-				out[c] = f(c, ch)
-			}
-			return nil
-		}))
-	}
-	if err := eg.Wait(); err != nil {
+	if err := l.each(w, func(c int, ch []float32) { out[c] = f(c, ch) }); err != nil {
 		return nil, err
 	}
 	sum, n := 0.0, 0
@@ -58,6 +43,55 @@ func eachChannel(w []float32, dims []int64, axis int, f func(c int, ch []float32
 	return out, nil
 }
 
+// each calls f for every channel of w, several at once. The only error is *mapped.CutShort.
+func (l layout) each(w []float32, f func(c int, ch []float32)) error {
+	workers := max(1, min(runtime.GOMAXPROCS(0), l.channels))
+	var eg errgroup.Group
+	for k := 0; k < workers; k++ {
+		eg.Go(mapped.Guarded(func() error {
+			var buf []float32
+			for c := k * l.channels / workers; c < (k+1)*l.channels/workers; c++ {
+				ch := w
+				if l.channels > 1 {
+					buf = l.gather(w, c, buf[:0])
+					ch = buf
+				}
+				f(c, ch)
+			}
+			return nil
+		}))
+	}
+	return eg.Wait()
+}
+
+// SquaredError is the squared error of rounding w to levels of g at scale, as s.Start gives it, whatever the limit of pairs. A weight that is
+// not finite is an error.
+func (s Site) SquaredError(w []float32, scale []float32, g Grid) (float64, error) {
+	l := layoutOf(s.Dims, s.Axis)
+	sums := make([]float64, l.channels)
+	bad := make([]error, l.channels)
+	if err := l.each(w, func(c int, ch []float32) {
+		for _, x := range ch {
+			if x-x != 0 {
+				bad[c] = fmt.Errorf("an element of channel %d is %g", c, x)
+				return
+			}
+			d := float64(x) - float64(g.Level(g.Nearest(x/scale[c]))*scale[c])
+			sums[c] += d * d
+		}
+	}); err != nil {
+		return 0, err
+	}
+	total := 0.0
+	for c, e := range sums {
+		if bad[c] != nil {
+			return 0, bad[c]
+		}
+		total += e
+	}
+	return total, nil
+}
+
 // leastScale, 2e-38, keeps scales clear of the subnormal numbers.
 const leastScale = math.SmallestNonzeroFloat32 * (1 << 24)
 
@@ -76,6 +110,7 @@ func leastSquares(w []float32, g Grid) float32 {
 	if g.Binary {
 		return float32(mean / float64(len(w))) // the minimum of sum (|w|-s)^2
 	}
+	most := greatest(w)
 	floor := 0.12
 	if g.Levels == nil && g.Hi > 7 {
 		floor = 0.35
@@ -83,61 +118,26 @@ func leastSquares(w []float32, g Grid) float32 {
 	tries := min(max(100_000/len(w), 16), 200)
 	ratio := math.Pow(floor, 1/float64(tries-1))
 	s := float64(top / g.Max())
-	best, bestErr := float32(s), squaredError(w, float32(s), g)
-	for k := 1; k < tries; k++ {
-		s *= ratio
-		if e := squaredError(w, float32(s), g); e < bestErr {
-			best, bestErr = float32(s), e
+	best, bestErr := float32(s), math.Inf(1)
+	for k := 0; k < tries; k += lanes {
+		var scale [lanes]float32
+		for j := range scale {
+			scale[j] = float32(s)
+			s *= ratio
+		}
+		for j, e := range errorsOf(w, scale, g, most) {
+			if k+j < tries && e < bestErr {
+				best, bestErr = scale[j], e
+			}
 		}
 	}
-	for i := 0; i < 8; i++ {
-		s := refit(w, best, g)
-		e := squaredError(w, s, g)
+	_, next := measured(w, best, g, most)
+	for range 8 {
+		e, after := measured(w, next, g, most)
 		if !(e < bestErr) {
 			break
 		}
-		best, bestErr = s, e
+		best, bestErr, next = next, e, after
 	}
 	return max(best, leastScale)
-}
-
-// squaredError is sum (w - s*level)^2.
-func squaredError(w []float32, s float32, g Grid) float64 {
-	inv := 1 / s
-	sum := 0.0
-	if g.Levels != nil || g.Binary {
-		for _, x := range w {
-			d := x - s*g.Level(g.Nearest(x*inv))
-			sum += float64(d * d)
-		}
-		return sum
-	}
-	lo, hi := float32(g.Lo), float32(g.Hi)
-	// Partial sums in float32 over short runs keep the loop fast without losing digits.
-	for len(w) > 0 {
-		n := min(len(w), 64)
-		part := float32(0)
-		for _, x := range w[:n] {
-			q := min(max(x*inv, lo), hi)
-			d := x - s*roundEven(q)
-			part += d * d
-		}
-		sum += float64(part)
-		w = w[n:]
-	}
-	return sum
-}
-
-// refit is the least-squares scale for the codes that s gives.
-func refit(w []float32, s float32, g Grid) float32 {
-	num, den := 0.0, 0.0
-	for _, x := range w {
-		q := float64(g.Level(g.Nearest(x / s)))
-		num += float64(x) * q
-		den += q * q
-	}
-	if den == 0 || num <= 0 {
-		return s
-	}
-	return float32(num / den)
 }

@@ -165,8 +165,10 @@ func calibrate(t testing.TB, run ortRunner, m *ir.Model, pl *quant.Placement, in
 		for k, v := range f {
 			out[k] = v
 		}
-		if err := obs.Add(names, out); err != nil {
-			t.Fatal(err)
+		for _, name := range names {
+			if err := obs.Add(name, out[name]); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	ranges, err := quant.Ranges(obs, pl, method)

@@ -14,19 +14,34 @@ import (
 // Run feeds every input by its name and returns the named outputs, all of them when outputs is empty. The results are copies
 // that belong to the caller. Tensors of every element type but strings are taken and returned, scalars and empty ones too.
 func (s *Session) Run(feeds map[string]*ir.Tensor, outputs []string) (map[string]*ir.Tensor, error) {
+	res := map[string]*ir.Tensor{}
+	err := s.Visit(feeds, outputs, func(name string, t *ir.Tensor) error {
+		c, err := ir.NewTensor(t.DType(), t.Dims(), append(make([]byte, 0, len(t.Raw())), t.Raw()...))
+		res[name] = c
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// Visit is Run that hands the outputs to visit one by one, in their order, as views that hold until it returns. It ends with the first
+// error, which is visit's own as it is.
+func (s *Session) Visit(feeds map[string]*ir.Tensor, outputs []string, visit func(name string, t *ir.Tensor) error) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.s == nil {
-		return nil, fmt.Errorf("onnxruntime: run: session: %w", ErrClosed)
+		return fmt.Errorf("onnxruntime: run: session: %w", ErrClosed)
 	}
 	for name := range feeds {
 		if _, ok := s.inIndex[name]; !ok {
-			return nil, fmt.Errorf("onnxruntime: run: the model has no input %q", name)
+			return fmt.Errorf("onnxruntime: run: the model has no input %q", name)
 		}
 	}
 	outNames, err := s.outputNames(&outputs)
 	if err != nil || len(outNames) == 0 {
-		return map[string]*ir.Tensor{}, err
+		return err
 	}
 	var pins runtime.Pinner
 	defer pins.Unpin()
@@ -42,27 +57,32 @@ func (s *Session) Run(feeds map[string]*ir.Tensor, outputs []string) (map[string
 	for i, want := range s.inputs {
 		t := feeds[want.Name]
 		if t == nil {
-			return nil, fmt.Errorf("onnxruntime: run: input %q is not fed", want.Name)
+			return fmt.Errorf("onnxruntime: run: input %q is not fed", want.Name)
 		}
 		if in[i], err = feedValue(want, t, &pins); err != nil {
-			return nil, fmt.Errorf("onnxruntime: run: input %q: %w", want.Name, err)
+			return fmt.Errorf("onnxruntime: run: input %q: %w", want.Name, err)
 		}
 	}
 	inNames := append(append([]*C.char{}, s.inNames...), nil)
 	err = check(C.ort_run(s.native, &inNames[0], &in[0], C.size_t(len(s.inputs)), &outNames[0], C.size_t(len(outNames)), &out[0]))
 	if err != nil {
-		return nil, fmt.Errorf("onnxruntime: run: %w", err)
+		return fmt.Errorf("onnxruntime: run: %w", err)
 	}
-	res := make(map[string]*ir.Tensor, len(outputs))
 	for i, name := range outputs {
 		if out[i] == nil {
-			return nil, fmt.Errorf("onnxruntime: run: output %q was not computed", name)
+			return fmt.Errorf("onnxruntime: run: output %q was not computed", name)
 		}
-		if res[name], err = copyTensor(out[i]); err != nil {
-			return nil, fmt.Errorf("onnxruntime: run: output %q: %w", name, err)
+		t, err := viewTensor(out[i])
+		if err != nil {
+			return fmt.Errorf("onnxruntime: run: output %q: %w", name, err)
 		}
+		if err := visit(name, t); err != nil {
+			return err
+		}
+		C.ort_release_value(out[i])
+		out[i] = nil
 	}
-	return res, nil
+	return nil
 }
 
 // outputNames fills outputs with all names if it is empty, and returns their C strings.
@@ -115,7 +135,8 @@ func newValue(p unsafe.Pointer, size int, d ir.DType, dims []int64) (unsafe.Poin
 	return v, err
 }
 
-func copyTensor(v unsafe.Pointer) (*ir.Tensor, error) {
+// viewTensor is a tensor over the memory of v.
+func viewTensor(v unsafe.Pointer) (*ir.Tensor, error) {
 	var elem, rank C.int
 	var data unsafe.Pointer
 	if err := check(C.ort_tensor(v, &elem, &rank, &data)); err != nil {
@@ -139,9 +160,8 @@ func copyTensor(v unsafe.Pointer) (*ir.Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw := make([]byte, size)
-	if size > 0 {
-		copy(raw, unsafe.Slice((*byte)(data), size))
+	if size == 0 {
+		return ir.NewTensor(d, dims, []byte{})
 	}
-	return ir.NewTensor(d, dims, raw)
+	return ir.NewTensor(d, dims, unsafe.Slice((*byte)(data), size))
 }

@@ -7,11 +7,15 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"unsafe"
 
+	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
+	"mqatc/onnx/mapped"
 
 	binding "github.com/yalue/onnxruntime_go"
 )
@@ -36,6 +40,7 @@ type Session struct {
 	outIndex        map[string]int
 	inNames         []*C.char
 	outNames        []*C.char
+	large           bool // Close gives memory back to the system
 }
 
 // NewSession loads a serialized model. The bytes are not needed afterwards.
@@ -43,6 +48,34 @@ func NewSession(model []byte, opts SessionOptions) (*Session, error) {
 	return newSession(opts, func(o *binding.SessionOptions) (*binding.DynamicAdvancedSession, error) {
 		return binding.NewDynamicAdvancedSessionWithONNXData(model, nil, nil, o)
 	})
+}
+
+// largeInitializer is the size in bytes from which Load hands an initializer to onnxruntime without writing it into a message first.
+const largeInitializer = 1 << 20
+
+// Load is NewSession for a model that is not serialized yet; large initializers are read where they lie.
+func Load(m *ir.Model, opts SessionOptions) (*Session, error) {
+	raw, files, err := format.Parts(m, largeInitializer)
+	if err != nil {
+		return nil, err
+	}
+	if len(files) > 0 {
+		all := maps.Clone(opts.ExternalFiles)
+		if all == nil {
+			all = map[string][]byte{}
+		}
+		maps.Copy(all, files)
+		opts.ExternalFiles = all
+		// What is garbage here, or can be read again, would stand beside what onnxruntime takes.
+		debug.FreeOSMemory()
+		mapped.Rest()
+		defer C.ort_trim()
+	}
+	s, err := NewSession(raw, opts)
+	if err == nil {
+		s.large = len(files) > 0
+	}
+	return s, err
 }
 
 // NewSessionFile loads the model at path; its external data is looked up beside it.
@@ -181,6 +214,9 @@ func (s *Session) Close() error {
 		}
 	}
 	s.inNames, s.outNames = nil, nil
+	if s.large {
+		C.ort_trim()
+	}
 	return err
 }
 

@@ -98,6 +98,9 @@ func (s Sums) compare(nothing float64) (cosine, relative float64) {
 // Each looks at image i: what the networks were fed and their outputs. It is called from several goroutines.
 type Each func(i int, feeds, student, teacher map[string]*ir.Tensor) error
 
+// Answers gives the outputs of the float network for image i, which is fed so. It is called from several goroutines.
+type Answers func(i int, feeds map[string]*ir.Tensor) (map[string]*ir.Tensor, error)
+
 // single compares two numbers by the squares of both and of their difference.
 func single(yy, tt, dd float64) float64 {
 	return 1 - math.Sqrt(dd)/max(math.Sqrt(yy), math.Sqrt(tt), singleFloor)
@@ -105,7 +108,7 @@ func single(yy, tt, dd float64) float64 {
 
 // Measure runs both networks over n images made by feed and compares their float outputs. Differing outputs are an error. each may
 // be nil.
-func Measure(ctx context.Context, n int, feed func(i int) (map[string]*ir.Tensor, error), student, teacher score.Runner, workers int, progress func(done, total int), each Each) (*score.Score, error) {
+func Measure(ctx context.Context, n int, feed func(i int) (map[string]*ir.Tensor, error), student score.Runner, teacher Answers, workers int, progress func(done, total int), each Each) (*score.Score, error) {
 	if n == 0 {
 		return nil, fmt.Errorf("distill: no images")
 	}
@@ -149,8 +152,8 @@ func Measure(ctx context.Context, n int, feed func(i int) (map[string]*ir.Tensor
 	return &score.Score{Images: n, Name: "cosine", Main: a.Cosine, Detail: a}, nil
 }
 
-func one(i int, f map[string]*ir.Tensor, student, teacher score.Runner, each Each) (map[string]Sums, error) {
-	want, err := teacher(f)
+func one(i int, f map[string]*ir.Tensor, student score.Runner, teacher Answers, each Each) (map[string]Sums, error) {
+	want, err := teacher(i, f)
 	if err != nil {
 		return nil, err
 	}

@@ -113,11 +113,12 @@ func TestAgreement(t *testing.T) {
 			return map[string]*ir.Tensor{"b": tensor(t, []float32{v[0], v[1] * by}, 1, 2), "a": tensor(t, []float32{v[0] * by}, 1, 1)}, nil
 		}
 	}
-	s, err := Measure(context.Background(), 5, feed, net(1), net(1), 3, nil, nil)
+	teacher := func(_ int, f map[string]*ir.Tensor) (map[string]*ir.Tensor, error) { return net(1)(f) }
+	s, err := Measure(context.Background(), 5, feed, net(1), teacher, 3, nil, nil)
 	if err != nil || s.Main < 1-1e-12 || s.Images != 5 {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	s, err = Measure(context.Background(), 5, feed, net(1), net(-1), 3, nil, nil)
+	s, err = Measure(context.Background(), 5, feed, net(-1), teacher, 3, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
