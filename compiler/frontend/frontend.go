@@ -21,6 +21,7 @@ import (
 	"mqatc/passes/pass"
 	"mqatc/passes/rebatch"
 	"mqatc/passes/weights"
+	"mqatc/runtime/task/distill"
 )
 
 // LowestOpset is the opset that operators are brought up to at least.
@@ -57,6 +58,8 @@ type Front struct {
 	Log   []passes.Record
 	// Inferred holds the notes of shape inference.
 	Inferred []string
+	// Raw names the outputs that Expose added to Model.
+	Raw []string
 	// Stopped says that StopAfter ended the run; Partition may be nil then.
 	Stopped bool
 
@@ -114,6 +117,17 @@ func Prepare(ctx context.Context, src *Source, o Options) (_ *Front, err error) 
 		return nil, err
 	}
 	return f, nil
+}
+
+// Expose makes what post-processing selects from outputs of Model, so that training and measurements see it.
+func (f *Front) Expose() error {
+	for _, v := range distill.Raw(f.Model.Graph) {
+		if err := f.Model.Graph.AddOutput(v); err != nil {
+			return err
+		}
+		f.Raw = append(f.Raw, v.Name())
+	}
+	return nil
 }
 
 // Infer brings m, its functions included, up to LowestOpset where it is below, and infers all types with the given input sizes. Shapes of

@@ -35,6 +35,7 @@ type imageProblem struct {
 	// heldViews is how many views of each held-out image decisions are made on.
 	heldViews int
 	seed      uint64
+	raw       []string
 }
 
 func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Problem, err error) {
@@ -47,7 +48,7 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	}
 	trainIdx, heldIdx := data.HoldOut(all.Len())
 	folder := all.Subset(limited(trainIdx, o.Limit))
-	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads, heldViews: 1, seed: o.Seed}
+	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads, heldViews: 1, seed: o.Seed, raw: o.Raw}
 	if p.goal, err = openGoal(m, in, o, nil, folder.Names); err != nil {
 		return nil, err
 	}
@@ -163,9 +164,9 @@ func (p *imageProblem) Calibration(n int) ([]train.Feeds, error) {
 }
 
 func (p *imageProblem) Score(ctx context.Context, part Part, run score.Runner, progress func(done, total int)) (*score.Score, error) {
-	f, each := p.held, p.heldViews
+	f, each, teacher := p.held, p.heldViews, p.teacher
 	if part == Eval {
-		f, each = p.eval, 1
+		f, each, teacher = p.eval, 1, p.reported
 	}
 	feed := func(i int) (map[string]*ir.Tensor, error) { return p.view(f, i/each, i%each) }
 	losses := make([]float64, f.Len()*each)
@@ -176,7 +177,7 @@ func (p *imageProblem) Score(ctx context.Context, part Part, run score.Runner, p
 			return err
 		}
 	}
-	s, err := distill.Measure(ctx, len(losses), feed, run, p.teacher, workers(p.threads), progress, after)
+	s, err := distill.Measure(ctx, len(losses), feed, run, teacher, workers(p.threads), progress, after)
 	if err != nil {
 		return nil, err
 	}
@@ -187,6 +188,15 @@ func (p *imageProblem) Score(ctx context.Context, part Part, run score.Runner, p
 		}
 	}
 	return p.decides.decide(s)
+}
+
+// reported is the float network without its raw outputs.
+func (p *imageProblem) reported(feeds map[string]*ir.Tensor) (map[string]*ir.Tensor, error) {
+	out, err := p.teacher(feeds)
+	for _, name := range p.raw {
+		delete(out, name)
+	}
+	return out, err
 }
 
 // lossOf is the loss of a network's outputs for image i.
