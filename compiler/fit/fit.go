@@ -5,6 +5,7 @@ package fit
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"mqatc/compiler/problem"
@@ -30,6 +31,8 @@ type Options struct {
 	Single  bool
 	Seed    uint64
 	Threads int
+	// MACs is what an image costs forward, in multiply-accumulates; 0 where it is not known.
+	MACs int64
 	// Late feeds the loss what it gets at the end of a training from scratch throughout, as fine-tuning wants it.
 	Late bool
 	// Before may change the engine's state before a step; it must follow from state and step alone. May be nil.
@@ -53,34 +56,34 @@ type Result struct {
 
 const buckets = 100
 
-// Graphs makes the step graph, and the graph that updates from sums where images are fed one by one.
-func Graphs(o Options) (stepGraph, apply []byte, err error) {
+// graphs makes the step graph, and the graph that updates from sums where images are fed one by one; nodes are the step graph's.
+func graphs(o Options) (stepGraph, apply []byte, nodes int, err error) {
 	so := step.Options{Loss: o.Problem.Loss(), Batch: int64(o.Batch), Params: o.Params, Optimizer: o.Optimizer, Accumulate: o.Single}
 	if o.Single {
 		so.Batch = 1
 	}
 	m, err := step.Build(o.Model, so)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
+	nodes = len(m.Graph.Nodes())
 	if stepGraph, err = format.Marshal(m); err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	if o.Single {
 		if m, err = step.Apply(o.Model, so); err != nil {
-			return nil, nil, err
+			return nil, nil, 0, err
 		}
 		if apply, err = format.Marshal(m); err != nil {
-			return nil, nil, err
+			return nil, nil, 0, err
 		}
 	}
-	return stepGraph, apply, nil
+	return stepGraph, apply, nodes, nil
 }
 
-// Run trains. When ctx ends it leaves a checkpoint and returns ctx's error; called again with the same options it goes on from there
-// and ends with the same bits.
-func Run(ctx context.Context, o Options) (*Result, error) {
-	stepGraph, apply, err := Graphs(o)
+// open loads what trains o for so many steps and sets its state.
+func open(o Options, steps int) (*train.Engine, error) {
+	stepGraph, apply, nodes, err := graphs(o)
 	if err != nil {
 		return nil, err
 	}
@@ -92,10 +95,15 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		}
 		state[p.Name] = v.Init()
 	}
-	for k, v := range o.State {
-		state[k] = v
-	}
-	e, err := train.New(train.Config{Step: stepGraph, Apply: apply, State: state, Threads: o.Threads, Session: ort.SessionOptions{DisableQDQ: true}})
+	maps.Copy(state, o.State)
+	level := ort.LevelFor(nodes, float64(o.MACs)*float64(o.Batch)*float64(steps))
+	return train.New(train.Config{Step: stepGraph, Apply: apply, State: state, Threads: o.Threads, Session: ort.SessionOptions{OptLevel: level, DisableQDQ: true}})
+}
+
+// Run trains. When ctx ends it leaves a checkpoint and returns ctx's error; called again with the same options it goes on from there
+// and ends with the same bits.
+func Run(ctx context.Context, o Options) (*Result, error) {
+	e, err := open(o, o.Steps)
 	if err != nil {
 		return nil, err
 	}

@@ -3,10 +3,7 @@ package fit
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	"mqatc/onnx/ir"
-	"mqatc/runtime/ort"
 	"mqatc/runtime/train"
 )
 
@@ -21,22 +18,7 @@ const (
 // Rate finds the largest of rates, which stand in descending order, at which a few steps from the present values do not raise the loss
 // by more than a twentieth over that of the same batches without any step; ok is false where all do. Nothing of o is changed.
 func Rate(ctx context.Context, o Options, rates []float64) (rate float64, ok bool, err error) {
-	stepGraph, apply, err := Graphs(o)
-	if err != nil {
-		return 0, false, err
-	}
-	state := map[string]*ir.Tensor{}
-	for _, p := range o.Params {
-		v := o.Model.Graph.Value(p.Name)
-		if v == nil || v.Init() == nil {
-			return 0, false, fmt.Errorf("fit: the model has no constant %q", p.Name)
-		}
-		state[p.Name] = v.Init()
-	}
-	for k, v := range o.State {
-		state[k] = v
-	}
-	e, err := train.New(train.Config{Step: stepGraph, Apply: apply, State: state, Threads: o.Threads, Session: ort.SessionOptions{DisableQDQ: true}})
+	e, err := open(o, trialSteps*(1+len(rates)))
 	if err != nil {
 		return 0, false, err
 	}
