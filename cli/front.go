@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"mqatc/compiler/frontend"
+	"mqatc/onnx/hint"
 	"mqatc/onnx/ir"
 	"mqatc/passes/partition"
 	"mqatc/passes/pass"
@@ -21,7 +22,7 @@ import (
 
 // Flags of commands that bring a model in through compiler/frontend.
 var (
-	modulesFlag = &cli.StringFlag{Name: "modules", Value: "auto", Usage: "FILE of modules, as partition -o writes it, or auto"}
+	modulesFlag = &cli.StringFlag{Name: "modules", Value: "auto", Usage: "auto; auto:K for exactly K modules; or a FILE of modules, as partition -o writes it"}
 	headsFlag   = &cli.StringFlag{Name: "heads", Value: "joined", Usage: "joined: outputs on the same features are one module; split: one module each"}
 	dumpFlag    = &cli.StringFlag{Name: "dump-passes", Usage: "folder for the model after each pass that changed it"}
 	stopFlag    = &cli.StringFlag{Name: "stop-after", Usage: "end after this pass; mqatc passes lists them"}
@@ -55,7 +56,13 @@ func frontOptions(c *cli.Context, later ...string) (frontend.Options, error) {
 	default:
 		return o, usagef("--heads %q: joined or split", c.String("heads"))
 	}
-	if f := c.String("modules"); f != "" && f != "auto" {
+	switch f := c.String("modules"); {
+	case f == "" || f == "auto":
+	case strings.HasPrefix(f, "auto:"):
+		if o.Count, err = strconv.Atoi(strings.TrimPrefix(f, "auto:")); err != nil || o.Count < 1 {
+			return o, usagef("--modules %q: write auto:K with a number of modules from 1 on, as auto:3", f)
+		}
+	default:
 		if o.Modules, err = readModules(f); err != nil {
 			return o, err
 		}
@@ -134,20 +141,7 @@ func parseBits(list []string) ([]int, error) {
 // writeFile writes a whole file under a temporary name and renames it.
 func writeFile(path string, raw []byte) error {
 	if err := renameio.WriteFile(path, raw, 0o644); err != nil {
-		return withHint(fmt.Errorf("%s: %w", path, cause(err)), "name a file in a folder that exists and can be written with -o")
+		return withHint(fmt.Errorf("%s: %w", path, hint.Cause(err)), "name a file in a folder that exists and can be written")
 	}
 	return nil
-}
-
-// cause drops the temporary name that an error of writing would show.
-func cause(err error) error {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	var l *os.LinkError
-	if errors.As(err, &l) {
-		return l.Err
-	}
-	return err
 }

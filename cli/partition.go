@@ -4,10 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"mqatc/compiler/frontend"
+	"mqatc/compiler/picture"
 	"mqatc/onnx/ir"
 	"mqatc/passes/partition"
 )
@@ -19,6 +24,8 @@ func partitionCommand() *cli.Command {
 		Flags: []cli.Flag{
 			modulesFlag, headsFlag, jsonFlag,
 			&cli.StringFlag{Name: "o", Usage: "write the modules to this YAML file", TakesFile: true},
+			&cli.StringFlag{Name: "svg", Usage: "draw the modules, their resolutions, widths and cuts into this file", TakesFile: true},
+			&cli.StringFlag{Name: "split", Usage: "write one ONNX file for each module, and order.json that says how they run in turn, into this folder"},
 			shapeFlag, ortLibFlag, dumpFlag, stopFlag,
 		},
 		Action: func(c *cli.Context) error {
@@ -43,21 +50,32 @@ func partitionCommand() *cli.Command {
 			if f.AsRead == nil {
 				return nil
 			}
-			return showPartition(c, f.AsRead)
+			return showPartition(c, f)
 		},
 	}
 }
 
-func showPartition(c *cli.Context, p *partition.Partition) error {
-	if p.Note != "" {
-		fmt.Fprintf(c.App.ErrWriter, "note: %s\n", p.Note)
-	}
+func showPartition(c *cli.Context, f *frontend.Front) error {
+	p := f.AsRead
+	var err error
+	files := map[string][]byte{}
 	if o := c.String("o"); o != "" {
-		raw, err := p.File()
-		if err != nil {
+		if files[o], err = p.File(); err != nil {
 			return fmt.Errorf("partition: %w", err)
 		}
-		if err := writeFile(o, raw); err != nil {
+	}
+	if o := c.String("svg"); o != "" {
+		if files[o], err = picture.Draw(filepath.Base(f.Source.Path), p, f.ReadModel.Graph); err != nil {
+			return err
+		}
+	}
+	if dir := c.String("split"); dir != "" {
+		if err := writeSplit(dir, p, f.ReadModel); err != nil {
+			return err
+		}
+	}
+	for _, o := range slices.Sorted(maps.Keys(files)) {
+		if err := writeFile(o, files[o]); err != nil {
 			return fmt.Errorf("partition: %w", err)
 		}
 	}

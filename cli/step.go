@@ -1,15 +1,18 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"mqatc/compiler/fit"
 	"mqatc/compiler/frontend"
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
+	"mqatc/passes/lower"
 	"mqatc/passes/step"
 	"mqatc/runtime/task"
 	"mqatc/runtime/task/distill"
@@ -32,7 +35,9 @@ func stepCommand() *cli.Command {
 			&cli.Float64Flag{Name: "momentum", Value: 0.9, Usage: "of sgd and nesterov"},
 			&cli.Float64Flag{Name: "weight-decay", Usage: "of weights of rank 2 and more"},
 			&cli.Float64Flag{Name: "clip-norm", Usage: "largest norm of all gradients together; 0 for none"},
-			shapeFlag, ortLibFlag,
+			&cli.IntFlag{Name: "unroll", Value: 1, Usage: "steps in one graph: input X of step I is X.I, its loss is loss.I, outputs are what all steps leave"},
+			&cli.BoolFlag{Name: "lower", Usage: "write the forms that this machine's onnxruntime runs fastest instead of standard operators"},
+			emaFlag, recomputeFlag, shapeFlag, ortLibFlag,
 		},
 		Action: func(c *cli.Context) error {
 			path, err := oneArg(c, "model")
@@ -52,6 +57,18 @@ func writeStep(c *cli.Context, path string) error {
 	if o := c.String("optimizer"); !slices.Contains(step.Optimizers(), o) {
 		return usagef("--optimizer %q: %s", o, strings.Join(step.Optimizers(), ", "))
 	}
+	unroll := c.Int("unroll")
+	if unroll < 1 || unroll > step.MostUnrolled {
+		return usagef("--unroll %d: from 1 to %d steps", unroll, step.MostUnrolled)
+	}
+	ema, err := average(c)
+	if err != nil {
+		return err
+	}
+	segments, err := recompute(c)
+	if err != nil {
+		return err
+	}
 	f, err := stepModel(c, path, batch)
 	if err != nil {
 		return err
@@ -62,18 +79,38 @@ func writeStep(c *cli.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	var lowering func(*ir.Model) error
+	if c.Bool("lower") {
+		if err := openRuntime(c); err != nil {
+			return err
+		}
+		mach, err := fit.Machine("cpu")
+		if err != nil {
+			return fmt.Errorf("step: %w", err)
+		}
+		if mach.Block == 0 {
+			return withHint(errors.New("step: --lower: onnxruntime has no blocked convolutions for this processor"), "leave --lower out")
+		}
+		lowering = lower.New(mach)
+	}
 	s, err := step.Build(m, step.Options{
-		Loss: graph, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"),
+		Loss: graph, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"), Recompute: segments, Lower: lowering,
 		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
-			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm"))},
+			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm")), EMA: ema},
 	})
 	if err != nil {
 		return withHint(fmt.Errorf("step: %w", err), "--input-shape gives inputs a size; --loss names another loss")
+	}
+	if unroll > 1 {
+		if s, err = step.Unroll(s, unroll); err != nil {
+			return fmt.Errorf("step: %w", err)
+		}
 	}
 	if _, err := format.Save(s, c.String("o"), format.SaveOptions{}); err != nil {
 		return withHint(fmt.Errorf("step: %w", err), "name a file in a folder that exists and can be written with -o")
 	}
 	fmt.Fprintf(c.App.ErrWriter, "%d nodes, %d inputs, %d outputs in %s\n", s.Graph.NumNodes(), len(s.Graph.Inputs()), len(s.Graph.Outputs()), c.String("o"))
+	fmt.Fprintln(c.App.ErrWriter, memoryLine(fit.Foresee(s.Graph)))
 	return nil
 }
 
@@ -113,42 +150,64 @@ func stepLoss(c *cli.Context, m *ir.Model) (*ir.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	var l *loss.Loss
-	switch {
-	case loss.IsFile(name):
-		l, err = loss.Read(name)
-	case name == task.LossWDRDistill:
-		return stepWDR(m, t, wdr.Teach)
-	case name == task.LossWDRDistill:
-		return stepWDR(m, t, wdr.Teach)
-	case name != "":
-		l, err = loss.Named(name, m.Graph.Outputs())
-	case t.Loss == task.LossWDR:
-		return stepWDR(m, t, wdr.Loss)
-	default:
-		return distill.Loss(m.Graph.Outputs())
+	if name == "" {
+		name = t.Loss
 	}
+	l, err := stepNamed(m, t, name)
 	if err != nil {
 		return nil, fmt.Errorf("step: %w", err)
 	}
 	return l.Model, nil
 }
 
+// stepNamed is a loss by name, or several with their weights.
+func stepNamed(m *ir.Model, t task.Task, name string) (*loss.Loss, error) {
+	parts, several, err := loss.Parts(name)
+	if err != nil {
+		return nil, err
+	}
+	var made *ir.Model
+	switch {
+	case several:
+		var all []*loss.Loss
+		var weights []float64
+		for _, p := range parts {
+			l, err := stepNamed(m, t, p.Name)
+			if err != nil {
+				return nil, err
+			}
+			all, weights = append(all, l), append(weights, p.Weight)
+		}
+		return loss.Weighted(all, weights)
+	case loss.IsFile(name):
+		return loss.Read(name)
+	case name == task.LossWDR:
+		made, err = stepWDR(m, t, wdr.Loss)
+	case name == task.LossWDRDistill:
+		made, err = stepWDR(m, t, wdr.Teach)
+	case name == task.LossDistill:
+		made, err = distill.Loss(m.Graph.Outputs())
+	default:
+		return loss.Named(name, m.Graph.Outputs())
+	}
+	return &loss.Loss{Name: name, Model: made}, err
+}
+
 func stepWDR(m *ir.Model, t task.Task, make func(*wdr.Layout, wdr.Config) (*ir.Model, error)) (*ir.Model, error) {
 	in, err := prep.Fit(t.Prep, m.Graph.Inputs())
 	if err != nil {
-		return nil, fmt.Errorf("step: task %s: %w", t.Name, err)
+		return nil, fmt.Errorf("task %s: %w", t.Name, err)
 	}
 	layout, err := wdr.FindLayout(m.Graph.Outputs(), in.Width, in.Height)
 	if err != nil {
-		return nil, fmt.Errorf("step: %w", err)
+		return nil, err
 	}
 	var cfg wdr.Config
 	if t.WDR != nil {
 		cfg = *t.WDR
 	}
 	if cfg, err = cfg.WithDefaults(max(in.Width, in.Height)); err != nil {
-		return nil, fmt.Errorf("step: %w", err)
+		return nil, err
 	}
 	return make(layout, cfg)
 }

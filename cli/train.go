@@ -46,8 +46,15 @@ func trainCommand() *cli.Command {
 			&cli.Float64Flag{Name: "momentum", Value: 0.9, Usage: "of sgd and nesterov"},
 			&cli.Float64Flag{Name: "weight-decay", Value: 1e-4, Usage: "of weights of rank 2 and more"},
 			&cli.Float64Flag{Name: "clip-norm", Value: 5, Usage: "largest norm of all gradients together"},
+			emaFlag,
+			&cli.IntFlag{Name: "accumulate", Value: 1, Usage: "batches whose gradients are averaged in a step"},
+			&cli.StringFlag{Name: "freeze", Usage: "modules that are not trained, by name or role, as backbone,fpn"},
+			&cli.StringFlag{Name: "bn", Value: "frozen", Usage: "BatchNormalization by its running statistics (frozen) or by those of the batch, which the running ones follow (batch)"},
+			&cli.StringFlag{Name: "distill", Usage: "values inside the network, as VALUE,VALUE, that the loss distill compares too"},
+			augmentFlag, recomputeFlag, deviceFlag, lowerFlag,
+			&cli.IntFlag{Name: "workers", Value: 1, Usage: "goroutines that make batches; the result does not depend on it"},
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the run in the output folder"},
-			seedFlag, threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
+			modulesFlag, headsFlag, seedFlag, threadsFlag, ortLibFlag, shapeFlag, jsonFlag,
 		},
 		Action: func(c *cli.Context) error {
 			path, err := oneArg(c, "model")
@@ -59,6 +66,9 @@ func trainCommand() *cli.Command {
 				return err
 			}
 			if err := openRuntime(c); err != nil {
+				return err
+			}
+			if err := checkDevice(c); err != nil {
 				return err
 			}
 			return trainModel(c, path, rate)
@@ -85,8 +95,19 @@ func trainFlags(c *cli.Context) (train.Schedule, error) {
 	if e := c.Float64("epochs"); !(e >= 0 && e <= math.MaxInt32) {
 		return nil, usagef("--epochs %g: a number from 0", e)
 	}
-	if b := c.Int("batch"); b < 1 {
-		return nil, usagef("--batch %d: at least 1", b)
+	for _, f := range []string{"batch", "accumulate", "workers"} {
+		if n := c.Int(f); n < 1 || n > 1<<20 {
+			return nil, usagef("--%s %d: a number from 1", f, n)
+		}
+	}
+	if bn := c.String("bn"); bn != "frozen" && bn != "batch" {
+		return nil, usagef("--bn %q: frozen or batch", bn)
+	}
+	if _, err := average(c); err != nil {
+		return nil, err
+	}
+	if _, err := recompute(c); err != nil {
+		return nil, err
 	}
 	rate, err := train.ParseSchedule(c.String("schedule"), c.Float64("lr"))
 	if err != nil {
@@ -99,7 +120,8 @@ func trainFlags(c *cli.Context) (train.Schedule, error) {
 func trainIdentity(c *cli.Context, sha string) rundir.Identity {
 	id := machine(c)
 	id["command"], id["input"] = "train", sha
-	for _, f := range []string{"data", "eval-data", "task", "epochs", "batch", "lr", "schedule", "optimizer", "momentum", "weight-decay", "clip-norm", "seed", "input-shape"} {
+	for _, f := range []string{"data", "eval-data", "task", "epochs", "batch", "lr", "schedule", "optimizer", "momentum", "weight-decay", "clip-norm", "seed", "input-shape",
+		"ema", "accumulate", "freeze", "bn", "distill", "device", "lower", "augment", "modules", "heads"} {
 		id[f] = fmt.Sprint(c.Value(f))
 	}
 	if sum, err := fileSHA256(c.String("task")); err == nil {
@@ -127,7 +149,18 @@ func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 	if err != nil {
 		return err
 	}
-	prob, err := openProblem(c, m, problem.Options{Task: spec, Loss: name})
+	if err := checkAugment(c, spec); err != nil {
+		return err
+	}
+	inside, err := distilled(c, spec, name)
+	if err != nil {
+		return err
+	}
+	params, left, err := unfrozen(c, src, step.Trainable(m))
+	if err != nil {
+		return err
+	}
+	prob, err := openProblem(c, m, problem.Options{Task: spec, Loss: name, Distill: inside, Device: c.String("device"), Augment: c.String("augment")})
 	if err != nil {
 		return err
 	}
@@ -152,13 +185,26 @@ func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 		p.Line("going on with the run in %s", out)
 	}
 	p.Line("train on %d images, task %s, loss %s; input %s", desc.Train, desc.Task, desc.Loss, desc.Preproc)
+	if left != "" {
+		p.Line("%s", left)
+	}
 	start := time.Now()
-	batch := c.Int("batch")
+	ema, err := average(c)
+	if err != nil {
+		return err
+	}
+	segments, err := recompute(c)
+	if err != nil {
+		return err
+	}
+	batch := c.Int("batch") * c.Int("accumulate")
 	steps := max(1, int(c.Float64("epochs")*float64(train.StepsPerEpoch(desc.Train, batch))+0.5))
 	res, err := fit.Run(c.Context, fit.Options{
-		Model: m, Problem: prob, Params: step.Trainable(m), Rate: rate, Steps: steps, Batch: batch, Single: fixedBatch(m), Seed: c.Uint64("seed"), Threads: c.Int("threads"),
+		Model: m, Problem: prob, Params: params, Rate: rate, Steps: steps, Batch: batch, Micro: c.Int("batch"), Single: fixedBatch(m),
+		Seed: c.Uint64("seed"), Threads: c.Int("threads"), Workers: c.Int("workers"), Device: c.String("device"), Lower: c.Bool("lower"),
+		Expose: inside, BatchStatistics: c.String("bn") == "batch", Recompute: segments, Foreseen: func(m fit.Memory) { p.Line("%s", memoryLine(m)) },
 		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
-			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm"))},
+			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm")), EMA: ema},
 		Path: checkpoint, Key: "train",
 		Progress: func(g train.Progress) {
 			p.Update("train", g.Step, g.Steps, fmt.Sprintf("loss %.4g  lr %.2g  %.0f images/s", g.Mean, g.Rate, g.ImagesPerSecond))

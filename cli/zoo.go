@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
 	"mqatc/runtime/task"
 	"mqatc/testmodels/zoo"
 )
@@ -20,6 +21,7 @@ func zooCommand() *cli.Command {
 			&cli.StringFlag{Name: "o", Usage: "file to write", Required: true},
 			&cli.IntFlag{Name: "size", Usage: "input width and height in pixels; 0 is the network's own"},
 			&cli.Float64Flag{Name: "width", Value: 1, Usage: "factor on all channel counts"},
+			&cli.BoolFlag{Name: "anonymous", Usage: "replace every name by a meaningless one and keep no metadata, the task neither"},
 			seedFlag,
 		},
 		Action: func(c *cli.Context) error {
@@ -42,17 +44,26 @@ func zooCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			t, err := task.Lookup(a.Task)
-			if err != nil {
-				return err
+			if c.Bool("anonymous") {
+				_, err = m.Anonymize()
+			} else {
+				err = keepZooTask(m, a.Task)
 			}
-			if err := t.Keep(m); err != nil {
+			if err != nil {
 				return err
 			}
 			_, err = format.Save(m, c.String("o"), format.SaveOptions{})
 			return err
 		},
 	}
+}
+
+func keepZooTask(m *ir.Model, name string) error {
+	t, err := task.Lookup(name)
+	if err != nil {
+		return err
+	}
+	return t.Keep(m)
 }
 
 func zooNames() []string {

@@ -6,6 +6,7 @@ import (
 	"mqatc/passes/clean"
 	"mqatc/passes/equalize"
 	"mqatc/passes/fold"
+	"mqatc/passes/lower"
 	"mqatc/passes/pass"
 	"mqatc/passes/rebatch"
 )
@@ -33,6 +34,7 @@ var Table = []pass.Info{
 			{Pass: "quant", Why: "training has to see the rounding that will run"},
 		},
 	},
+	lower.Info,
 	{
 		Name:  "emit",
 		Doc:   "Fake quantization becomes QuantizeLinear and DequantizeLinear on packed integers, as the target wants them.",

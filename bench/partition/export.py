@@ -57,7 +57,7 @@ class Segments(torch.nn.Module):
 
 BOX = ("boxes", "scores", "labels")
 PYRAMID = dict(backbone=["net.backbone.body"], fpn=["net.backbone.fpn"], head=["net.head"])
-RCNN = dict(backbone=["net.backbone.body"], fpn=["net.backbone.fpn"], head=["net.rpn", "net.roi_heads"])
+RCNN = dict(backbone=["net.backbone.body"], fpn=["net.backbone.fpn"], rpn=["net.rpn"], roi=["net.roi_heads"])
 SSD = dict(backbone=["net.backbone"], head=["net.head"])
 SEGMENT = dict(backbone=["net.backbone"], head=["net.classifier"])
 
@@ -84,6 +84,21 @@ def segmenter(name):
     return make
 
 
+def without_pyramid():
+    """The two-stage detector of torchvision's tutorial: one map, both stages on it."""
+    from torchvision.models import mobilenet_v2
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.rpn import AnchorGenerator
+    from torchvision.ops import MultiScaleRoIAlign
+
+    body = mobilenet_v2(weights=None).features
+    body.out_channels = 1280
+    net = FasterRCNN(
+        body, num_classes=5, rpn_anchor_generator=AnchorGenerator(((32, 64, 128),), ((0.5, 1.0, 2.0),)),
+        box_roi_pool=MultiScaleRoIAlign(["0"], 7, 2), min_size=128, max_size=128)
+    return Found(net, BOX)
+
+
 NETWORKS = dict(networks.NETWORKS)
 NETWORKS.update(
     {
@@ -94,12 +109,16 @@ NETWORKS.update(
         "ssdlite": (detector("ssdlite320_mobilenet_v3_large"), 320, SSD),
         "ssdlite_raw": (detector("ssdlite320_mobilenet_v3_large", raw=True), 320, SSD),
         "fasterrcnn": (detector("fasterrcnn_mobilenet_v3_large_320_fpn"), 128, RCNN),
+        "fasterrcnn_v2": (detector("fasterrcnn_resnet50_fpn_v2"), 128, RCNN),
+        "fasterrcnn_one_map": (without_pyramid, 128, dict(backbone=["net.backbone"], rpn=["net.rpn"], roi=["net.roi_heads"])),
+        "retinanet_v2_raw": (detector("retinanet_resnet50_fpn_v2", raw=True), 128, PYRAMID),
+        "ssd_raw": (detector("ssd300_vgg16", raw=True), 300, SSD),
         "maskrcnn": (detector("maskrcnn_resnet50_fpn", BOX + ("masks",)), 128, RCNN),
         "keypointrcnn": (detector("keypointrcnn_resnet50_fpn", BOX + ("keypoints",)), 128, RCNN),
         "deeplabv3": (segmenter("deeplabv3_mobilenet_v3_large"), 128, SEGMENT),
         "deeplabv3_resnet": (segmenter("deeplabv3_resnet50"), 128, SEGMENT),
         "fcn": (segmenter("fcn_resnet50"), 128, SEGMENT),
-        "lraspp": (segmenter("lraspp_mobilenet_v3_large"), 128, SEGMENT),
+        "lraspp": (segmenter("lraspp_mobilenet_v3_large"), 128, dict(backbone=["net.backbone"], decoder=["net.classifier"])),
     }
 )
 

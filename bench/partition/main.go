@@ -119,11 +119,11 @@ func look(path string, truth map[string]string, blind int) (score, error) {
 		forget(m)
 	}
 	if blind > 1 {
-		names, err := anonymize(m.Graph)
+		names, err := m.Anonymize()
 		if err != nil {
 			return score{}, err
 		}
-		old = func(v *ir.Value) string { return names[v] }
+		old = func(v *ir.Value) string { return names[v.Name()] }
 	}
 	p, err := partition.Find(m, partition.Options{})
 	if err != nil {
@@ -144,38 +144,6 @@ func forget(m *ir.Model) {
 	for _, v := range m.Graph.Initializers() {
 		v.Meta, v.Doc = nil, ""
 	}
-}
-
-// anonymize numbers all values and returns the names that they had.
-func anonymize(g *ir.Graph) (map[*ir.Value]string, error) {
-	old := map[*ir.Value]string{}
-	for _, n := range g.Nodes() {
-		n.Name = ""
-	}
-	var all []*ir.Value
-	seen := map[*ir.Value]bool{}
-	add := func(vs []*ir.Value) {
-		for _, v := range vs {
-			if v != nil && v.Name() != "" && !seen[v] {
-				seen[v] = true
-				old[v] = v.Name()
-				all = append(all, v)
-			}
-		}
-	}
-	add(g.Inputs())
-	add(g.Initializers())
-	for _, n := range g.Nodes() {
-		add(n.Outputs())
-	}
-	for _, prefix := range []string{"\x00", "t"} {
-		for i, v := range all {
-			if err := g.Rename(v, fmt.Sprintf("%s%d", prefix, i+1)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return old, nil
 }
 
 // compare pairs modules found with modules known so that the most elements agree, each with one at most.
@@ -234,6 +202,11 @@ func compare(p *partition.Partition, truth map[string]string, name func(*ir.Valu
 	}
 	try(0, map[int]bool{}, 0, map[string]int{})
 	s.right = best
+	for _, t := range known {
+		if i := pair[t]; i >= 0 && p.Modules[i].Role != t {
+			s.wrong = append(s.wrong, fmt.Sprintf("%s has the role %s, not %s", p.Modules[i].Name, p.Modules[i].Role, t))
+		}
+	}
 	for _, m := range p.Modules {
 		for _, w := range m.Quantizable() {
 			if t := truth[name(w.Value)]; t != "" && pair[t] != of[w.Value] {

@@ -1,6 +1,7 @@
 """Small networks in the style of published pose networks and detectors, with random weights. A builder returns the network and the
 prefixes of its parameters' names by module."""
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -424,13 +425,216 @@ class CSP(nn.Module):
         return self.out(torch.cat([self.unit(self.a(x)), self.b(x)], 1))
 
 
+class UNet(nn.Module):
+    """Pairs of convolutions down to a bottleneck and up again, with a skip at every stride."""
+
+    def __init__(self, c=16, depth=4, out=5):
+        super().__init__()
+        pair = lambda i, o: nn.Sequential(conv(i, o), conv(o, o))
+        widths = [c << k for k in range(depth + 1)]
+        self.encoder = nn.ModuleList([pair(i, o) for i, o in zip([3] + widths, widths)])
+        self.up = nn.ModuleList([nn.ConvTranspose2d(2 * o, o, 2, 2) for o in widths[-2::-1]])
+        self.mix = nn.ModuleList([pair(2 * o, o) for o in widths[-2::-1]])
+        self.out = nn.Conv2d(c, out, 1)
+
+    def forward(self, x):
+        taps = []
+        for k, e in enumerate(self.encoder):
+            x = e(F.max_pool2d(x, 2) if k else x)
+            taps.append(x)
+        for up, mix, skip in zip(self.up, self.mix, taps[-2::-1]):
+            x = mix(torch.cat([skip, up(x)], 1))
+        return self.out(x)
+
+
+def deconvolutions(i, c):
+    layers = []
+    for _ in range(3):
+        layers += [nn.ConvTranspose2d(i, c, 4, 2, 1, bias=False), nn.BatchNorm2d(c), nn.ReLU()]
+        i = c
+    return nn.Sequential(*layers)
+
+
+class CenterNet(nn.Module):
+    """Three transposed convolutions, then one small tower for each output."""
+
+    def __init__(self, c=32):
+        super().__init__()
+        self.backbone = ResNet()
+        self.deconv = deconvolutions(self.backbone.channels[-1], c)
+        self.heads = nn.ModuleList([nn.Sequential(conv(c, 24, norm=False), nn.Conv2d(24, o, 1)) for o in (3, 2, 16)])
+
+    def forward(self, x):
+        y = self.deconv(self.backbone(x)[-1])
+        return tuple(h(y) for h in self.heads)
+
+
+class PoseBaseline(nn.Module):
+    """Transposed convolutions and one layer of heat maps."""
+
+    def __init__(self, c=32):
+        super().__init__()
+        self.backbone = ResNet()
+        self.deconv, self.final = deconvolutions(self.backbone.channels[-1], c), nn.Conv2d(c, 17, 1)
+
+    def forward(self, x):
+        return self.final(self.deconv(self.backbone(x)[-1]))
+
+
+class PVNet(nn.Module):
+    """A ResNet of stride 8 with a reducing layer, one layer and a skip for each enlargement, the image itself being the last skip."""
+
+    def __init__(self, c=32, out=20):
+        super().__init__()
+        self.resnet = ResNet(dilated=True)
+        skips = [self.resnet.channels[1], self.resnet.channels[0], self.resnet.stem[0][0].out_channels, 3]
+        self.fc = conv(self.resnet.channels[3], c)
+        self.mix = nn.ModuleList([conv(c + s, c) for s in skips])
+        self.last = nn.Conv2d(c, out, 1)
+
+    def forward(self, image):
+        stem = self.resnet.stem[0](image)
+        y, taps = self.resnet.stem[1](stem), []
+        for layer in self.resnet.layers:
+            y = layer(y)
+            taps.append(y)
+        y = self.fc(y)
+        for mix, skip in zip(self.mix, (taps[1], taps[0], stem, image)):
+            if skip.shape[2] != y.shape[2]:
+                y = F.interpolate(y, size=skip.shape[2:], mode="bilinear")
+            y = mix(torch.cat([y, skip], 1))
+        y = self.last(y)
+        return y[:, :2], y[:, 2:]
+
+
+class CDPN(nn.Module):
+    """Dense coordinates for the rotation, a translation from the code itself."""
+
+    def __init__(self, side, c=32):
+        super().__init__()
+        self.backbone = ResNet()
+        k = self.backbone.channels[-1]
+        self.rot_head = RotationHead(k)
+        self.trans_conv = nn.Sequential(conv(k, c), conv(c, c), conv(c, c))
+        self.trans_fc = nn.Sequential(nn.Linear(c * (side // 32) ** 2, 64), nn.ReLU(), nn.Linear(64, 3))
+
+    def forward(self, x):
+        code = self.backbone(x)[-1]
+        return self.rot_head(code), self.trans_fc(self.trans_conv(code).flatten(1))
+
+
+class DeepLabPlus(nn.Module):
+    """ASPP, and one finer map beside its enlarged result."""
+
+    def __init__(self, c=32, out=7):
+        super().__init__()
+        self.backbone = ResNet(dilated=True)
+        self.aspp = Aspp(self.backbone.channels[3], c)
+        self.low = conv(self.backbone.channels[0], 12, 1)
+        self.mix = nn.Sequential(conv(c + 12, c), conv(c, c), nn.Conv2d(c, out, 1))
+
+    def forward(self, x):
+        taps = self.backbone(x)
+        low = self.low(taps[0])
+        y = F.interpolate(self.aspp(taps[3]), size=low.shape[2:], mode="bilinear")
+        return F.interpolate(self.mix(torch.cat([y, low], 1)), scale_factor=4.0, mode="bilinear")
+
+
+class TwoStages(nn.Module):
+    """Proposals from all levels, the best of which are cut out of the finest; no suppression, which today's exporter refuses."""
+
+    def __init__(self, side, c=32, kept=20):
+        super().__init__()
+        self.backbone = ResNet()
+        self.fpn = TopDown(self.backbone.channels, c)
+        self.rpn = nn.ModuleDict(dict(conv=nn.Conv2d(c, c, 3, 1, 1), score=nn.Conv2d(c, 1, 1), delta=nn.Conv2d(c, 4, 1)))
+        self.roi_heads = nn.ModuleDict(
+            dict(fc1=nn.Linear(c * 49, 64), fc2=nn.Linear(64, 64), cls=nn.Linear(64, 6), box=nn.Linear(64, 20))
+        )
+        self.kept, self.side = kept, side
+
+    def forward(self, x):
+        levels = self.fpn(self.backbone(x))
+        scores, boxes = [], []
+        for p in levels:
+            t = F.relu(self.rpn["conv"](p))
+            scores.append(self.rpn["score"](t)[0].flatten())
+            boxes.append(self.rpn["delta"](t)[0].flatten(1).t())
+        best = torch.cat(scores).topk(self.kept)[1]
+        corner, size = torch.cat(boxes)[best].sigmoid().split(2, 1)
+        boxes = self.side / 2 * torch.cat([corner, corner + size], 1)
+        rois = torch.cat([torch.zeros(self.kept, 1), boxes], 1)
+        y = torchvision.ops.roi_align(levels[0], rois, 7, 0.25, 2).flatten(1)
+        h = self.roi_heads
+        y = F.relu(h["fc2"](F.relu(h["fc1"](y))))
+        return boxes, h["cls"](y).softmax(1), h["box"](y)
+
+
+class SPPF(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.a, self.b = conv(c, c // 2, 1), conv(2 * c, c, 1)
+
+    def forward(self, x):
+        xs = [self.a(x)]
+        for _ in range(3):
+            xs.append(F.max_pool2d(xs[-1], 5, 1, 2))
+        return self.b(torch.cat(xs, 1))
+
+
+class YOLO(nn.Module):
+    """SiLU, pyramid pooling at the end of the backbone, path aggregation, one layer per level as head."""
+
+    def __init__(self, c=16, out=24):
+        super().__init__()
+        widths = [c << k for k in range(1, 5)]
+        self.stem = conv(3, c, 6, 2)
+        self.stem[0].padding = (2, 2)
+        self.stages = nn.ModuleList([nn.Sequential(conv(i, o, 3, 2), CSP(o, o)) for i, o in zip([c] + widths, widths)])
+        self.sppf = SPPF(widths[3])
+        _, a, b, d = widths
+        self.neck = nn.ModuleDict(
+            dict(
+                r5=conv(d, b, 1), u4=CSP(2 * b, b), r4=conv(b, a, 1), u3=CSP(2 * a, a),
+                d3=conv(a, a, 3, 2), n4=CSP(2 * a, b), d4=conv(b, b, 3, 2), n5=CSP(2 * b, d),
+            )
+        )
+        self.detect = nn.ModuleList([nn.Conv2d(i, out, 1) for i in (a, b, d)])
+        for m in self.modules():
+            for k, child in m.named_children():
+                if isinstance(child, nn.ReLU):
+                    setattr(m, k, nn.SiLU())
+
+    def forward(self, x):
+        x, taps = self.stem(x), []
+        for s in self.stages:
+            x = s(x)
+            taps.append(x)
+        c3, c4, c5 = taps[1], taps[2], self.sppf(x)
+        n = self.neck
+        r5 = n["r5"](c5)
+        r4 = n["r4"](n["u4"](torch.cat([F.interpolate(r5, scale_factor=2.0), c4], 1)))
+        p3 = n["u3"](torch.cat([F.interpolate(r4, scale_factor=2.0), c3], 1))
+        p4 = n["n4"](torch.cat([n["d3"](p3), r4], 1))
+        p5 = n["n5"](torch.cat([n["d4"](p4), r5], 1))
+        return tuple(d(p) for d, p in zip(self.detect, (p3, p4, p5)))
+
+
 NETWORKS = {
     # name: (builder, side, {module: prefixes})
     "wdr": (WDR, 256, dict(backbone=["backbone"], fpn=["fpn"], head=["head"])),
     "caspacenet": (CASpaceNet, 256, dict(backbone=["backbone"], fpn=["fpn", "fpn_sub"], head=["head"])),
     "zebrapose": (ZebraPose, 128, dict(backbone=["backbone"], decoder=["decoder"])),
-    "gdrnet": (lambda: GDRNet(128), 128, dict(backbone=["backbone"], decoder=["rot_head"], pnp=["pnp_net"])),
+    "gdrnet": (lambda: GDRNet(128), 128, dict(backbone=["backbone"], rotation=["rot_head"], pnp=["pnp_net"])),
     "pyrapose": (PyraPose, 128, dict(backbone=["backbone"], fpn=["fpn"], head=["boxes", "cls", "mask"])),
     "efficientdet": (EfficientDet, 256, dict(backbone=["stem", "stages"], fpn=["bifpn"], head=["regressor", "classifier"])),
+    "unet": (UNet, 128, dict(backbone=["encoder"], decoder=["up", "mix", "out"])),
+    "centernet": (CenterNet, 128, dict(backbone=["backbone"], decoder=["deconv"], head=["heads"])),
+    "posebaseline": (PoseBaseline, 128, dict(backbone=["backbone"], decoder=["deconv", "final"])),
+    "pvnet": (PVNet, 128, dict(backbone=["resnet", "fc"], decoder=["mix", "last"])),
+    "cdpn": (lambda: CDPN(128), 128, dict(backbone=["backbone"], decoder=["rot_head"], head=["trans_conv", "trans_fc"])),
+    "deeplabplus": (DeepLabPlus, 128, dict(backbone=["backbone"], decoder=["aspp", "low", "mix"])),
+    "twostages": (lambda: TwoStages(128), 128, dict(backbone=["backbone"], fpn=["fpn"], rpn=["rpn"], roi=["roi_heads"])),
+    "yolo": (YOLO, 256, dict(backbone=["stem", "stages", "sppf"], fpn=["neck"], head=["detect"])),
     "pan": (PanDetector, 128, dict(backbone=["backbone"], fpn=["neck"], head=["stems", "cls", "reg"])),
 }

@@ -4,8 +4,8 @@ package fit
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"mqatc/compiler/problem"
@@ -28,9 +28,22 @@ type Options struct {
 	Steps     int
 	Batch     int
 	// Single feeds images one by one and sums gradients, for networks whose batch is fixed to 1.
-	Single  bool
-	Seed    uint64
-	Threads int
+	Single bool
+	// Micro, where it is not 0, is how many images are fed at a time; it divides Batch, and their gradients are summed.
+	Micro int
+	// Expose are values of Model that the problem's loss reads beside its outputs.
+	Expose []string
+	// BatchStatistics trains normalizations on the statistics of what is fed at a time and moves their running statistics.
+	BatchStatistics bool
+	Recompute       int // see step.Options
+	// Foreseen is told before the first step what memory the training takes. May be nil.
+	Foreseen func(Memory)
+	Seed     uint64
+	Threads  int
+	Workers  int    // goroutines that make batches; 0 means 1. Results do not depend on it.
+	Device   string // of onnxruntime; empty is the CPU
+	// Lower runs the step in the forms that this machine is fastest at; results differ by rounding.
+	Lower bool
 	// MACs is what an image costs forward, in multiply-accumulates; 0 where it is not known.
 	MACs int64
 	// Late feeds the loss what it gets at the end of a training from scratch throughout, as fine-tuning wants it.
@@ -46,7 +59,7 @@ type Options struct {
 
 // Result of Run.
 type Result struct {
-	Values   map[string]*ir.Tensor // of Params
+	Values   map[string]*ir.Tensor // of Params, or of their running averages where Optimizer.EMA keeps some; running statistics that moved
 	State    map[string]*ir.Tensor // everything else that the last state held, optimizer states included
 	Curve    []float64             // mean loss over each of at most buckets parts of the run
 	LossFrom float64               // mean over the first tenth
@@ -56,63 +69,124 @@ type Result struct {
 
 const buckets = 100
 
-// graphs makes the step graph, and the graph that updates from sums where images are fed one by one; nodes are the step graph's.
-func graphs(o Options) (stepGraph, apply []byte, nodes int, err error) {
-	so := step.Options{Loss: o.Problem.Loss(), Batch: int64(o.Batch), Params: o.Params, Optimizer: o.Optimizer, Accumulate: o.Single}
-	if o.Single {
-		so.Batch = 1
+// micro is how many images are fed at a time, and whether gradients are summed.
+func (o Options) micro() (n int, sums bool) {
+	switch {
+	case o.Single:
+		return 1, true
+	case o.Micro > 0 && o.Micro < o.Batch:
+		return o.Micro, true
 	}
-	m, err := step.Build(o.Model, so)
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	nodes = len(m.Graph.Nodes())
-	if stepGraph, err = format.Marshal(m); err != nil {
-		return nil, nil, 0, err
-	}
-	if o.Single {
-		if m, err = step.Apply(o.Model, so); err != nil {
-			return nil, nil, 0, err
-		}
-		if apply, err = format.Marshal(m); err != nil {
-			return nil, nil, 0, err
-		}
-	}
-	return stepGraph, apply, nodes, nil
+	return o.Batch, false
 }
 
-// open loads what trains o for so many steps and sets its state.
-func open(o Options, steps int) (*train.Engine, error) {
-	stepGraph, apply, nodes, err := graphs(o)
+// graphs makes the step graph, and the graph that updates from sums where not all images of a step are fed together.
+func (o Options) graphs() (stepGraph, apply *ir.Model, err error) {
+	n, sums := o.micro()
+	so := step.Options{Loss: o.Problem.Loss(), Batch: int64(n), Params: o.Params, Optimizer: o.Optimizer, Accumulate: sums,
+		BatchStatistics: o.BatchStatistics, Recompute: o.Recompute, Expose: o.Expose}
+	if o.Lower {
+		if so.Lower, err = Lowering(o.Device); err != nil {
+			return nil, nil, err
+		}
+	}
+	if stepGraph, err = step.Build(o.Model, so); err != nil || !sums {
+		return stepGraph, nil, err
+	}
+	apply, err = step.Apply(o.Model, so)
+	return stepGraph, apply, err
+}
+
+// start are the first values of the states that do not start at zero.
+func (o Options) start() (map[string]*ir.Tensor, error) {
+	state := map[string]*ir.Tensor{}
+	take := func(name, of string) error {
+		v := o.Model.Graph.Value(of)
+		if v == nil || v.Init() == nil {
+			return fmt.Errorf("fit: the model has no constant %q", of)
+		}
+		state[name] = v.Init()
+		return nil
+	}
+	for _, p := range o.Params {
+		if err := take(p.Name, p.Name); err != nil {
+			return nil, err
+		}
+		if o.Optimizer.EMA > 0 {
+			if err := take(p.Name+step.Average, p.Name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, name := range o.statistics() {
+		if err := take(name, name); err != nil {
+			return nil, err
+		}
+	}
+	for k, v := range o.State {
+		state[k] = v
+	}
+	return state, nil
+}
+
+func (o Options) statistics() []string {
+	if !o.BatchStatistics {
+		return nil
+	}
+	return step.Statistics(o.Model, o.Params)
+}
+
+// engine makes the graphs and loads them for so many steps.
+func (o Options) engine(steps int) (*train.Engine, error) {
+	stepGraph, apply, err := o.graphs()
 	if err != nil {
 		return nil, err
 	}
-	state := map[string]*ir.Tensor{}
-	for _, p := range o.Params {
-		v := o.Model.Graph.Value(p.Name)
-		if v == nil || v.Init() == nil {
-			return nil, fmt.Errorf("fit: the model has no constant %q", p.Name)
-		}
-		state[p.Name] = v.Init()
+	level := ort.LevelFor(stepGraph.Graph.NumNodes(), float64(o.MACs)*float64(o.Batch)*float64(steps))
+	cfg := train.Config{Threads: o.Threads, Session: ort.SessionOptions{OptLevel: level, DisableQDQ: true, Device: o.Device}}
+	if cfg.State, err = o.start(); err != nil {
+		return nil, err
 	}
-	maps.Copy(state, o.State)
-	level := ort.LevelFor(nodes, float64(o.MACs)*float64(o.Batch)*float64(steps))
-	return train.New(train.Config{Step: stepGraph, Apply: apply, State: state, Threads: o.Threads, Session: ort.SessionOptions{OptLevel: level, DisableQDQ: true}})
+	if cfg.Step, err = format.Marshal(stepGraph); err != nil {
+		return nil, err
+	}
+	if apply != nil {
+		if cfg.Apply, err = format.Marshal(apply); err != nil {
+			return nil, err
+		}
+	}
+	if o.Foreseen == nil {
+		return train.New(cfg)
+	}
+	path, remove, err := optimized()
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	cfg.Optimized = path
+	e, err := train.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	m, err := foresee(path, stepGraph.Graph)
+	if err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	o.Foreseen(m)
+	return e, nil
 }
 
 // Run trains. When ctx ends it leaves a checkpoint and returns ctx's error; called again with the same options it goes on from there
 // and ends with the same bits.
 func Run(ctx context.Context, o Options) (*Result, error) {
-	e, err := open(o, o.Steps)
+	e, err := o.engine(o.Steps)
 	if err != nil {
 		return nil, err
 	}
 	defer e.Close()
-	r := &train.Run{Engine: e, Source: o.Problem.Source(), Steps: o.Steps, Batch: o.Batch, Seed: o.Seed, Workers: 1, Rate: o.Rate,
+	r := &train.Run{Engine: e, Source: o.Problem.Source(), Steps: o.Steps, Batch: o.Batch, Seed: o.Seed, Workers: o.Workers, Rate: o.Rate,
 		Feeds: o.Problem.Feeds, Path: o.Path, Key: o.Key, Every: 20 * time.Second, Values: map[string]float64{}}
-	if o.Single {
-		r.Micro = 1
-	}
+	r.Micro, _ = o.micro()
 	if o.Late {
 		r.Feeds = func(int, int) (train.Feeds, error) { return o.Problem.Feeds(1, 1) }
 	}
@@ -147,7 +221,14 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	}
 	for _, p := range o.Params {
 		res.Values[p.Name] = res.State[p.Name]
+		if o.Optimizer.EMA > 0 {
+			res.Values[p.Name] = res.State[p.Name+step.Average]
+		}
 		delete(res.State, p.Name)
+	}
+	for _, name := range o.statistics() {
+		res.Values[name] = res.State[name]
+		delete(res.State, name)
 	}
 	res.curve(r.Values)
 	return res, nil

@@ -49,7 +49,7 @@ func TestInterruptedTrainingEndsWithTheSameBits(t *testing.T) {
 	const steps = 20
 	options := func(path string) fit.Options {
 		return fit.Options{Model: m, Problem: prob, Params: step.Trainable(m), Rate: train.Cosine(0.01, 0.1, 0), Steps: steps, Batch: 8, Seed: 3, Threads: 1,
-			Optimizer: step.Optimizer{Name: "nesterov", Momentum: 0.9, ClipNorm: 5}, Path: path, Key: "test"}
+			Optimizer: step.Optimizer{Name: "nesterov", Momentum: 0.9, ClipNorm: 5, EMA: 0.9}, Micro: 4, Path: path, Key: "test"}
 	}
 	whole, err := fit.Run(context.Background(), options(filepath.Join(t.TempDir(), "whole")))
 	if err != nil {

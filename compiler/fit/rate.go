@@ -18,7 +18,8 @@ const (
 // Rate finds the largest of rates, which stand in descending order, at which a few steps from the present values do not raise the loss
 // by more than a twentieth over that of the same batches without any step; ok is false where all do. Nothing of o is changed.
 func Rate(ctx context.Context, o Options, rates []float64) (rate float64, ok bool, err error) {
-	e, err := open(o, trialSteps*(1+len(rates)))
+	o.Foreseen = nil
+	e, err := o.engine(trialSteps * (1 + len(rates)))
 	if err != nil {
 		return 0, false, err
 	}
@@ -32,7 +33,7 @@ func Rate(ctx context.Context, o Options, rates []float64) (rate float64, ok boo
 			return 0, err
 		}
 		sum := 0.0
-		r := &train.Run{Engine: e, Source: o.Problem.Source(), Steps: trialSteps, Batch: o.Batch, Seed: o.Seed, Workers: 1, Rate: train.Constant(rate),
+		r := &train.Run{Engine: e, Source: o.Problem.Source(), Steps: trialSteps, Batch: o.Batch, Seed: o.Seed, Workers: o.Workers, Rate: train.Constant(rate),
 			Feeds: func(int, int) (train.Feeds, error) { return o.Problem.Feeds(1, 1) },
 			After: func(done int) error {
 				if done > trialSteps-trialTail {
@@ -40,9 +41,7 @@ func Rate(ctx context.Context, o Options, rates []float64) (rate float64, ok boo
 				}
 				return nil
 			}}
-		if o.Single {
-			r.Micro = 1
-		}
+		r.Micro, _ = o.micro()
 		err := r.Do(ctx)
 		return sum, err
 	}

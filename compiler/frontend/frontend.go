@@ -40,6 +40,7 @@ type Options struct {
 	Seed        uint64             // of the images that prove Rebatch right
 	Modules     *partition.File    // division into modules by hand, by the names of the file; nil finds it
 	Split       bool               // one module for each group of heads instead of one for all
+	Count       int                // merges or divides the modules that are found to this many; 0 leaves them
 }
 
 // Front is a model that is ready to be planned, trained or emitted.
@@ -49,6 +50,8 @@ type Front struct {
 	Model *ir.Model
 	// AsRead divides the model as it came, constants made initializers: trained tensors have the names of the file.
 	AsRead *partition.Partition
+	// ReadModel is the model that AsRead divides; no pass runs over it, unless all weights are computed from constants: then it is Model.
+	ReadModel *ir.Model
 	// Partition divides Model in the same way.
 	Partition *partition.Partition
 	// PayloadBefore is the bytes of the trained tensors as read, each once: weights, biases, normalization parameters.
@@ -192,10 +195,11 @@ func (f *Front) run(ctx context.Context) error {
 			return err
 		}
 	}
-	how := partition.Options{File: f.o.Modules, Split: f.o.Split}
+	how := partition.Options{File: f.o.Modules, Split: f.o.Split, Count: f.o.Count}
+	f.ReadModel = asRead
 	if f.AsRead, err = partition.Find(asRead, how); errors.Is(err, partition.ErrNothing) {
 		// All weights are computed from constants: they are there only after folding.
-		f.PayloadBefore = Payload(f.Model)
+		f.PayloadBefore, f.ReadModel = Payload(f.Model), f.Model
 		f.AsRead, err = partition.Find(f.Model, how)
 	}
 	if err != nil {
@@ -232,13 +236,16 @@ func (f *Front) apply(ctx context.Context, m *ir.Model, list ...pass.Pass) error
 	return err
 }
 
-// Notes lists what shape inference and the passes had to say, each with the pass's name.
+// Notes lists what shape inference, the passes, each with its name, and the division into modules had to say.
 func (f *Front) Notes() []string {
 	out := slices.Clone(f.Inferred)
 	for _, r := range f.Log {
 		for _, n := range r.Notes {
 			out = append(out, r.Pass+": "+n)
 		}
+	}
+	if f.AsRead != nil && f.AsRead.Note != "" {
+		out = append(out, f.AsRead.Note)
 	}
 	return out
 }

@@ -9,10 +9,11 @@ import (
 
 // fakeLab scores variants, lists of "module:bits" and trainings, by a table.
 type fakeLab struct {
-	score map[string]float64
-	plan  map[string]int
-	fixed map[string]int
-	calls []string
+	modules []ModuleInfo // nil for three by the paper's roles
+	score   map[string]float64
+	plan    map[string]int
+	fixed   map[string]int
+	calls   []string
 	// blends says that there are networks between two.
 	blends bool
 	// idle is a module in whose training every learning rate makes things worse.
@@ -20,6 +21,9 @@ type fakeLab struct {
 }
 
 func (f *fakeLab) Modules() []ModuleInfo {
+	if f.modules != nil {
+		return f.modules
+	}
 	return []ModuleInfo{{"backbone", 100}, {"fpn", 50}, {"head", 30}}
 }
 func (f *fakeLab) Float() Variant { return "" }

@@ -37,6 +37,8 @@ type Config struct {
 	Given   *plan.SensitivityFile
 	Seed    uint64
 	Threads int
+	Lower   bool   // see fit.Options
+	Device  string // of onnxruntime, for training and for the networks that are measured on the way; emitted ones are run on the CPU
 
 	tryRates bool
 }

@@ -385,7 +385,9 @@ func (b *Bench) Plan(x Variant, fixed map[string]int) (map[string]int, error) {
 	return b.plan(x.(*variant), fixed)
 }
 
-func (b *Bench) session() ort.SessionOptions { return ort.SessionOptions{DisableQDQ: true} }
+func (b *Bench) session() ort.SessionOptions {
+	return ort.SessionOptions{DisableQDQ: true, Device: b.cfg.Device}
+}
 
 var _ Lab = (*Bench)(nil)
 

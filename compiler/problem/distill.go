@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"math/rand/v2"
 	"sync"
 
@@ -13,6 +12,7 @@ import (
 	"mqatc/runtime/data"
 	"mqatc/runtime/data/images"
 	"mqatc/runtime/ort"
+	"mqatc/runtime/task/augment"
 	"mqatc/runtime/task/distill"
 	"mqatc/runtime/task/prep"
 	"mqatc/runtime/task/score"
@@ -49,13 +49,17 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	trainIdx, heldIdx := data.HoldOut(all.Len())
 	folder := all.Subset(limited(trainIdx, o.Limit))
 	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads, heldViews: 1, seed: o.Seed, raw: o.Raw}
-	if p.goal, err = openGoal(m, in, o, nil, folder.Names); err != nil {
+	teach, err := exposed(m, o.Distill)
+	if err != nil {
+		return nil, err
+	}
+	if p.goal, err = openGoal(teach, in, o, nil, folder.Names); err != nil {
 		return nil, err
 	}
 	name := "distill"
 	if p.goal != nil {
 		p.loss, name = p.goal.loss.Model, p.goal.loss.Name
-	} else if p.loss, err = distill.Loss(m.Graph.Outputs()); err != nil {
+	} else if p.loss, err = distill.Loss(teach.Graph.Outputs()); err != nil {
 		return nil, err
 	}
 	p.eval = p.held
@@ -79,12 +83,27 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	if err != nil {
 		return nil, err
 	}
-	run, done, err := Runner(m, ort.SessionOptions{})
+	run, done, err := Runner(m, ort.SessionOptions{Device: o.Device})
 	if err != nil {
 		return nil, err
 	}
 	p.teacher, p.closers = run, append(p.closers, done)
-	p.train = &imageSource{folder: folder, in: in, teacher: p.teacher, goal: p.goal, seed: o.Seed, left: cacheBytes, have: map[int]train.Feeds{}}
+	if len(o.Distill) > 0 {
+		if run, done, err = Runner(teach, ort.SessionOptions{Device: o.Device}); err != nil {
+			return nil, err
+		}
+		p.closers = append(p.closers, done)
+	}
+	change, err := parseAugment(o.Augment, false)
+	if err != nil {
+		return nil, err
+	}
+	if change != nil {
+		if err := p.goal.bears(change); err != nil {
+			return nil, err
+		}
+	}
+	p.train = &imageSource{augment: change, folder: folder, in: in, teacher: run, goal: p.goal, seed: o.Seed, left: cacheBytes, have: map[int]train.Feeds{}}
 	p.desc = Description{Task: o.Task.Name, Loss: name, Metric: decides.title, Train: p.train.Len(), Held: p.held.Len(), Eval: p.eval.Len(),
 		HeldOut: how, Preproc: describeInput(in), Input: in, Labels: labels, Lower: decides.lower, Float: decides.known()}
 	return p, nil
@@ -229,7 +248,8 @@ type imageSource struct {
 	folder  *images.Folder
 	in      *prep.Input
 	teacher score.Runner
-	goal    *goal // nil: all float outputs are the targets
+	goal    *goal         // nil: all float outputs are the targets
+	augment *augment.Spec // instead of the fixed views; nil for these
 	seed    uint64
 
 	mu   sync.Mutex
@@ -241,6 +261,9 @@ func (s *imageSource) Len() int { return s.folder.Len() }
 
 // Sample draws one of the views of image i.
 func (s *imageSource) Sample(i int, rng *rand.Rand) (train.Feeds, error) {
+	if s.augment != nil && rng != nil {
+		return s.changed(i, rng)
+	}
 	view := 0
 	if rng != nil && (s.goal == nil || s.goal.arrays == nil) {
 		view = rng.IntN(views)
@@ -270,6 +293,21 @@ func (s *imageSource) Sample(i int, rng *rand.Rand) (train.Feeds, error) {
 	}
 	s.mu.Unlock()
 	return f, nil
+}
+
+// changed is image i as the augmentation makes it.
+func (s *imageSource) changed(i int, rng *rand.Rand) (train.Feeds, error) {
+	img, err := s.folder.Read(i)
+	if err != nil {
+		return nil, err
+	}
+	rgb, w, h := s.augment.Image(img.RGB, img.W, img.H, rng)
+	t, err := s.in.Image(w, h, rgb)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", s.folder.Names[i], err)
+	}
+	f := train.Feeds{s.in.Name: t}
+	return f, s.targets(f, s.folder.Names[i])
 }
 
 // targets adds what the loss wants of an image.
@@ -302,22 +340,8 @@ func (s *imageSource) targets(f train.Feeds, name string) error {
 func transform(img *images.Image, view int, rng *rand.Rand) *images.Image {
 	x0, y0, w, h, mirror := 0, 0, img.W, img.H, true
 	if view > 1 {
-		w = max(1, int(math.Round(float64(img.W)*(leastCrop+(1-leastCrop)*rng.Float64()))))
-		h = max(1, int(math.Round(float64(img.H)*(leastCrop+(1-leastCrop)*rng.Float64()))))
-		x0, y0 = rng.IntN(img.W-w+1), rng.IntN(img.H-h+1)
+		x0, y0, w, h = augment.Cut(img.W, img.H, leastCrop, rng)
 		mirror = rng.IntN(2) == 1
 	}
-	out := &images.Image{W: w, H: h, RGB: make([]uint8, 3*w*h)}
-	for y := range h {
-		row := img.RGB[3*((y0+y)*img.W+x0):][:3*w]
-		dst := out.RGB[3*y*w:][:3*w]
-		if !mirror {
-			copy(dst, row)
-			continue
-		}
-		for x := range w {
-			copy(dst[3*(w-1-x):][:3], row[3*x:][:3])
-		}
-	}
-	return out
+	return &images.Image{W: w, H: h, RGB: augment.Window(img.RGB, img.W, x0, y0, w, h, mirror)}
 }

@@ -11,6 +11,7 @@ import (
 	"mqatc/onnx/op"
 	"mqatc/passes/step"
 	"mqatc/runtime/data/npy"
+	"mqatc/runtime/task"
 	"mqatc/runtime/task/distill"
 	"mqatc/runtime/task/loss"
 	"mqatc/runtime/task/prep"
@@ -32,17 +33,66 @@ func openGoal(m *ir.Model, in *prep.Input, o Options, own []*ir.Value, images []
 	if o.Loss == "" {
 		return nil, nil
 	}
-	var l *loss.Loss
-	var err error
-	if loss.IsFile(o.Loss) {
-		l, err = loss.Read(o.Loss)
-	} else {
-		l, err = loss.Named(o.Loss, m.Graph.Outputs())
-	}
+	l, err := named(m, o.Loss, nil)
 	if err != nil {
 		return nil, err
 	}
 	return newGoal(m, in, o, l, own, images)
+}
+
+// named is the loss that --loss names: one of the table, a file, one of the task's own, or several with their weights.
+func named(m *ir.Model, name string, own map[string]func() (*ir.Model, error)) (*loss.Loss, error) {
+	parts, several, err := loss.Parts(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case several:
+		var all []*loss.Loss
+		var weights []float64
+		for _, p := range parts {
+			l, err := named(m, p.Name, own)
+			if err != nil {
+				return nil, err
+			}
+			all, weights = append(all, l), append(weights, p.Weight)
+		}
+		return loss.Weighted(all, weights)
+	case loss.IsFile(name):
+		return loss.Read(name)
+	case name == task.LossDistill:
+		l, err := distill.Loss(m.Graph.Outputs())
+		return &loss.Loss{Name: name, Model: l}, err
+	case own[name] != nil:
+		l, err := own[name]()
+		return &loss.Loss{Name: name, Model: l}, err
+	}
+	return loss.Named(name, m.Graph.Outputs())
+}
+
+// exposed is m with further values among its outputs, for a loss that compares them with the float network's.
+func exposed(m *ir.Model, names []string) (*ir.Model, error) {
+	if len(names) == 0 {
+		return m, nil
+	}
+	c, err := m.Clone()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		v := c.Graph.Value(name)
+		switch {
+		case v == nil || v.Producer() == nil:
+			return nil, hint.Errorf("mqatc partition MODEL --json lists the values between modules", "distill: the network computes no value %q", name)
+		case v.DType() != ir.Float32 || len(v.Shape()) == 0:
+			return nil, fmt.Errorf("distill: value %q is %v; float values of a batch are compared", name, v.Type)
+		case v.IsOutput():
+			return nil, fmt.Errorf("distill: %q is an output, which counts anyway", name)
+		}
+		if err := c.Graph.AddOutput(v); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 // newGoal is openGoal for a loss at hand.

@@ -12,7 +12,6 @@ import (
 	"mqatc/runtime/data/bop"
 	"mqatc/runtime/ort"
 	"mqatc/runtime/task"
-	"mqatc/runtime/task/loss"
 	"mqatc/runtime/task/prep"
 	"mqatc/runtime/task/score"
 	"mqatc/runtime/task/wdr"
@@ -75,25 +74,32 @@ func (p *poseProblem) openGoal(m *ir.Model, in *prep.Input, o Options, src bop.S
 		}
 		names = append(names, s.Name)
 	}
-	var err error
-	if o.Loss == task.LossWDRDistill {
-		var l *ir.Model
-		if l, err = wdr.Teach(p.train.Layout, p.train.Config); err == nil {
-			p.goal, err = newGoal(m, in, o, &loss.Loss{Name: o.Loss, Model: l}, p.loss.Graph.Inputs(), names)
-		}
-	} else {
-		p.goal, err = openGoal(m, in, o, p.loss.Graph.Inputs(), names)
-	}
+	m, err := exposed(m, o.Distill)
 	if err != nil {
 		return err
 	}
-	run, done, err := Runner(m, ort.SessionOptions{})
+	l, err := named(m, o.Loss, map[string]func() (*ir.Model, error){
+		task.LossWDR:        func() (*ir.Model, error) { return p.loss, nil },
+		task.LossWDRDistill: func() (*ir.Model, error) { return wdr.Teach(p.train.Layout, p.train.Config) },
+	})
+	if err != nil {
+		return err
+	}
+	if p.goal, err = newGoal(m, in, o, l, p.loss.Graph.Inputs(), names); err != nil {
+		return err
+	}
+	run, done, err := Runner(m, ort.SessionOptions{Device: o.Device})
 	if err != nil {
 		return err
 	}
 	p.close = done
 	p.loss, p.desc.Loss = p.goal.loss.Model, p.goal.loss.Name
-	p.source = train.Cached(&poseSource{p.train, p.goal, in.Name, run, names}, cacheBytes)
+	p.source = &poseSource{p.train, p.goal, in.Name, run, names}
+	if p.train.Augment == nil {
+		p.source = train.Cached(p.source, cacheBytes)
+	} else if err := p.goal.bears(p.train.Augment); err != nil {
+		return err
+	}
 	return nil
 }
 
@@ -143,6 +149,9 @@ func openPose(m *ir.Model, in *prep.Input, o Options, decides metric) (Problem, 
 	}
 	p.desc = Description{Task: o.Task.Name, Loss: "wdr", Metric: decides.title, Train: p.train.Len(), Held: p.held.Len(), Eval: p.eval.Len(),
 		HeldOut: how, Preproc: describeInput(in), Input: in, Labels: true}
+	if p.train.Augment, err = parseAugment(o.Augment, true); err != nil {
+		return nil, err
+	}
 	p.source = p.train
 	if o.Loss == "" {
 		return p, nil

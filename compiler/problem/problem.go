@@ -71,6 +71,13 @@ type Options struct {
 	Raw     []string
 	Seed    uint64
 	Threads int
+	// Distill are further values of the network that the loss distill compares with the float network's, beside the outputs.
+	Distill []string
+	// Augment changes training images, as augment.Parse reads it; "" and none leave them as they are: then a network without labels is
+	// trained on a fixed set of views of each image.
+	Augment string
+	// Device runs the float network, as ort.SessionOptions has it.
+	Device string
 	// Limit bounds the number of training and of evaluation images; 0 takes all.
 	Limit int
 	// TrainSource and EvalSource are data in memory instead of folders.

@@ -16,7 +16,7 @@ func beginWriteback(f *os.File, offset, n int64) {
 // cannot are left alone.
 func reserve(f *os.File, size int64) error {
 	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); errors.Is(err, unix.ENOSPC) {
-		return &os.PathError{Op: "reserve", Path: f.Name(), Err: err}
+		return err
 	}
 	return nil
 }

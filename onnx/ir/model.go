@@ -63,7 +63,20 @@ func (m *Model) SetOpset(domain string, v int64) {
 
 // Clone copies the model deeply; tensors, being immutable, are shared.
 func (m *Model) Clone() (*Model, error) {
+	c, err := m.without()
+	if err != nil {
+		return nil, err
+	}
+	if c.Graph, _, err = m.Graph.Clone(); err != nil {
+		return nil, fmt.Errorf("cloning model: %w", err)
+	}
+	return c, nil
+}
+
+// without copies all of the model but its graph.
+func (m *Model) without() (*Model, error) {
 	c := *m
+	c.Graph = nil
 	c.Opsets = append([]OpsetID(nil), m.Opsets...)
 	c.Meta = m.Meta.Clone()
 	c.Functions = nil
@@ -78,11 +91,6 @@ func (m *Model) Clone() (*Model, error) {
 		h.Graph = body
 		c.Functions = append(c.Functions, &h)
 	}
-	g, _, err := m.Graph.Clone()
-	if err != nil {
-		return nil, fmt.Errorf("cloning model: %w", err)
-	}
-	c.Graph = g
 	return &c, nil
 }
 

@@ -121,7 +121,9 @@ func (p *printer) attrLines(list []ir.Attr) {
 func (p *printer) simple(a *ir.Attr) bool {
 	switch a.Kind {
 	case ir.AttrGraph, ir.AttrGraphs, ir.AttrTensors, ir.AttrSparse, ir.AttrSparses, ir.AttrTypes:
-		return a.Ref != ""
+		if a.Ref == "" {
+			return false
+		}
 	}
 	q := &printer{weights: p.weights}
 	q.attrNotes(a)

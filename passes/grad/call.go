@@ -22,6 +22,7 @@ type call struct {
 	tables map[string]*ir.Value
 	active map[*ir.Value]bool
 	cotIn  map[*ir.Value]*ir.Value // cotangents of the inputs of a decomposed operator
+	later  bool                    // Options.Opaque
 }
 
 func (c *call) in(i int) *ir.Value  { return c.n.Input(i) }

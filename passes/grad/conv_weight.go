@@ -14,6 +14,13 @@ const gatherLimit = 1 << 18
 // MatMul for pointwise kernels, those of conv_depthwise.go, im2col by Gather and one MatMul otherwise (a MatMul per tap over
 // Slices where the indices would be large), a Conv over transposed tensors where sizes are not static.
 func (c *call) weightGrad(big, small *ir.Value, wd []int64, w window, group int64) *ir.Value {
+	if v := c.opaque(ConvWeightGrad, big, small, wd, w, group); v != nil {
+		return v
+	}
+	return c.weightForm(big, small, wd, w, group)
+}
+
+func (c *call) weightForm(big, small *ir.Value, wd []int64, w window, group int64) *ir.Value {
 	switch {
 	case group == 1 && w.pointwise():
 		return c.weightGradPointwise(big, small, wd, w)

@@ -27,6 +27,10 @@ type Options struct {
 	Pass string
 	// Stop reports values through which no gradient flows: what they are computed from counts as constant.
 	Stop func(*ir.Value) bool
+	// Opaque leaves parts of the gradients of convolutions as operators of Domain. They have no gradients of their own.
+	Opaque bool
+	// Cotangent is told of each computed value with a cotangent, once all of that is summed; may be nil.
+	Cotangent func(v, ct *ir.Value)
 }
 
 // Gradients appends to g the nodes computing d(sum over outs of <Value, Cotangent>)/d(wrt[i]), of the shape of wrt[i]. Values of g
@@ -195,7 +199,7 @@ func (e *engine) visit(n *ir.Node) error {
 	if !e.reads(n) {
 		return nil
 	}
-	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, tables: e.tables, active: e.active}
+	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, tables: e.tables, active: e.active, later: e.opt.Opaque}
 	e.b.Site = siteOf(n)
 	any := false
 	for _, o := range n.Outputs() {
@@ -206,6 +210,9 @@ func (e *engine) visit(n *ir.Node) error {
 		if ct != nil {
 			any = true
 			c.dt = ct.DType()
+			if e.opt.Cotangent != nil {
+				e.opt.Cotangent(o, ct)
+			}
 		}
 		c.cots = append(c.cots, ct)
 	}

@@ -8,8 +8,11 @@ import (
 
 func vjpRelu(c *call, _, y, dy *ir.Value) *ir.Value { return c.mul(dy, c.step(y)) }
 
-func vjpLeakyRelu(c *call, x, _, dy *ir.Value) *ir.Value {
+func vjpLeakyRelu(c *call, x, y, dy *ir.Value) *ir.Value {
 	alpha := float64(c.n.Float("alpha", 0.01))
+	if alpha >= 0 && alpha <= 1 { // x and y have one sign, and nothing needs x any more
+		return c.mul(dy, c.op("Max", c.step(y), c.num(alpha)))
+	}
 	return c.mul(dy, c.add(c.scale(c.step(x), 1-alpha), c.num(alpha)))
 }
 

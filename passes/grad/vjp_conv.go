@@ -23,7 +23,17 @@ func vjpConv(c *call, i int) *ir.Value {
 	if i == 1 {
 		return c.weightGrad(x, dy, wd, win, group)
 	}
-	if g := c.flipped(dy, w, wd, win, group); g != nil {
+	if d, ok := x.StaticDims(); ok {
+		if v := c.opaque(ConvInputGrad, dy, w, d, win, group); v != nil {
+			return v
+		}
+	}
+	return c.inputForm(dy, w, x, win, group)
+}
+
+// inputForm is the gradient by x, whose shape is read only where sizes are not static.
+func (c *call) inputForm(dy, w, x *ir.Value, win window, group int64) *ir.Value {
+	if g := c.flipped(dy, w, c.dims(w), win, group); g != nil {
 		return g
 	}
 	return c.adjoint(dy, w, x, win, group)

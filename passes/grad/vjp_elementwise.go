@@ -115,9 +115,10 @@ func vjpWhere(c *call, i int) *ir.Value {
 	return nil
 }
 
-// vjpClip passes the cotangent strictly between the bounds and gives the rest to the bounds.
+// vjpClip passes the cotangent strictly between the bounds and gives the rest to the bounds. What lies between is read off the output,
+// so that nothing needs the input any more.
 func vjpClip(c *call, i int) *ir.Value {
-	x, lo, hi := c.in(0), c.in(1), c.in(2)
+	x, y, lo, hi := c.in(0), c.out(0), c.in(1), c.in(2)
 	switch i {
 	case 1:
 		return c.mul(c.dy(), c.step(c.sub(lo, x)))
@@ -134,16 +135,34 @@ func vjpClip(c *call, i int) *ir.Value {
 	case lo == nil && hi == nil:
 		return c.dy()
 	case hi == nil:
-		return c.mul(c.dy(), c.step(c.sub(x, lo)))
+		return c.mul(c.dy(), c.step(c.sub(y, lo)))
 	case lo == nil:
-		return c.mul(c.dy(), c.step(c.sub(hi, x)))
+		return c.mul(c.dy(), c.step(c.sub(hi, y)))
 	}
-	return c.mul(c.dy(), c.between(x, lo, hi))
+	return c.mul(c.dy(), c.between(y, lo, hi))
 }
 
 // between is 1 where lo < x < hi and 0 elsewhere.
 func (c *call) between(x, lo, hi *ir.Value) *ir.Value {
+	a, okA := constFloats(lo)
+	b, okB := constFloats(hi)
+	if okA && okB && len(a) == 1 && len(b) == 1 && x.DType() == ir.Float32 && a[0] < b[0] && math.Min(math.Abs(a[0]), math.Abs(b[0])) > (b[0]-a[0])/4 {
+		return c.within(x, a[0], b[0])
+	}
+	if okA && len(a) == 1 && a[0] == 0 {
+		return c.step(c.mul(x, c.sub(hi, x)))
+	}
 	return c.step(c.mul(c.sub(x, lo), c.sub(hi, x)))
+}
+
+// within is between for bounds on both sides of 0: half - |x - middle| > 0, in fewer operators. The slope is a power of two, so that
+// nothing is rounded before the difference.
+func (c *call) within(x *ir.Value, lo, hi float64) *ir.Value {
+	const slope = 1 << 100
+	if mid := (lo + hi) / 2; mid != 0 {
+		x = c.sub(x, c.num(mid))
+	}
+	return c.Op("HardSigmoid", []*ir.Value{c.op("Abs", x)}, ir.AFloat("alpha", -slope), ir.AFloat("beta", float32((hi-lo)/2*slope)))
 }
 
 // unbounded reports whether a bound is a constant so large that products with it may overflow; it never binds.

@@ -43,10 +43,22 @@ func (p *Partition) Carry(m *ir.Model) *Partition {
 			}
 		}
 	}
+	otherReaders(params, label)
 	c := assemble(g, params, newFlow(g, params), label, nil)
 	c.Method, c.Note = p.Method, p.Note
 	for _, mod := range c.Modules {
 		mod.Role = role[mod.Name]
 	}
 	return c
+}
+
+// otherReaders gives the nodes that read a tensor after its first reader that one's label, unless a tensor of their own gave them one.
+func otherReaders(params []weights.Param, label map[*ir.Node]string) {
+	for _, w := range params {
+		for _, n := range w.Nodes[1:] {
+			if label[n] == "" {
+				label[n] = label[w.Nodes[0]]
+			}
+		}
+	}
 }

@@ -124,22 +124,44 @@ func (f *flow) bottomReduction(trunk, feeds, ups map[*ir.Node]bool) map[*ir.Node
 	return neck
 }
 
-// layerBefore walks back along a path without branches; nil where it meets one first.
+// layerBefore walks back along a path without merges; nil where it meets one first.
 func (f *flow) layerBefore(n *ir.Node) *ir.Node {
-	for !f.layer[n] {
-		ps := f.producers(n)
-		switch {
-		case len(ps) == 1:
-			n = ps[0]
-		case n.Is("Mul") && len(ps) == 2 && f.gates(ps[1], ps[0]):
-			n = ps[0]
-		case n.Is("Mul") && len(ps) == 2 && f.gates(ps[0], ps[1]):
-			n = ps[1]
-		default:
-			return nil
-		}
+	for n != nil && !f.layer[n] {
+		n = f.before(n)
 	}
 	return n
+}
+
+// before is the only node that n reads, an activation and what it gates taken as one; nil where there are several or none.
+func (f *flow) before(n *ir.Node) *ir.Node {
+	if ps := f.producers(n); len(ps) == 1 {
+		return ps[0]
+	}
+	return f.gated(n)
+}
+
+// branches reports whether several nodes read n, an activation and what it gates taken as one.
+func (f *flow) branches(n *ir.Node) bool {
+	cs := f.consumers(n)
+	for _, c := range cs {
+		if f.gated(c) == n {
+			return len(cs) > 2
+		}
+	}
+	return len(cs) > 1
+}
+
+// gated is the node whose output n multiplies with an activation of it, as SiLU does; nil for any other node.
+func (f *flow) gated(n *ir.Node) *ir.Node {
+	ps := f.producers(n)
+	switch {
+	case !n.Is("Mul") || len(ps) != 2:
+	case f.gates(ps[1], ps[0]):
+		return ps[0]
+	case f.gates(ps[0], ps[1]):
+		return ps[1]
+	}
+	return nil
 }
 
 // gates reports gate to be an activation of x alone, as in x * sigmoid(x).
@@ -202,8 +224,8 @@ func (f *flow) oneWay(label map[*ir.Node]string, core, merges map[*ir.Node]bool)
 	return true
 }
 
-// decoder serves encoder-decoder networks without taps: everything from the first enlargement on. Where the strides go down again
-// behind it, what reads the decoder is the head.
+// decoder serves encoder-decoder networks without taps: everything from the first enlargement on. What else reads the backbone is a
+// head, and so is what reads the decoder where the strides go down again behind it.
 func (f *flow) decoder(trunk, after map[*ir.Node]bool) map[*ir.Node]string {
 	downs := map[*ir.Node]bool{}
 	for _, n := range f.order {
@@ -219,7 +241,7 @@ func (f *flow) decoder(trunk, after map[*ir.Node]bool) map[*ir.Node]string {
 		case !f.data[n]:
 		case trunk[n]:
 			label[n] = Backbone
-		case again[n]:
+		case again[n] || !after[n]:
 			label[n] = Head
 		default:
 			label[n] = Decoder
@@ -228,14 +250,43 @@ func (f *flow) decoder(trunk, after map[*ir.Node]bool) map[*ir.Node]string {
 			}
 		}
 	}
-	if decoding == 0 {
+	switch {
+	case decoding == 0:
 		for n, l := range label {
 			if l == Head {
 				label[n] = Decoder
 			}
 		}
+	case len(again) == 0:
+		f.outputTowers(label)
 	}
 	return f.checkRoles(label)
+}
+
+// outputTowers makes heads of what only one of several last layers of a decoder needs.
+func (f *flow) outputTowers(label map[*ir.Node]string) {
+	decodes := func(n *ir.Node) bool { return label[n] == Decoder }
+	last := f.last(decodes)
+	if len(last) < 2 {
+		return
+	}
+	reached := f.reached(last)
+	for n := range label {
+		if decodes(n) && reached[n] < 2 {
+			label[n] = Head
+		}
+	}
+}
+
+// reached counts for each node how many of some nodes need it.
+func (f *flow) reached(last []*ir.Node) map[*ir.Node]int {
+	out := map[*ir.Node]int{}
+	for _, l := range last {
+		for n := range f.ancestors(map[*ir.Node]bool{l: true}, all) {
+			out[n]++
+		}
+	}
+	return out
 }
 
 // tail serves networks of one path that keep their spatial extent to the end: the backbone ends where a context module begins or,

@@ -1,7 +1,10 @@
 package partition
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"mqatc/onnx/ir"
@@ -57,18 +60,22 @@ func findEvidence(g *ir.Graph, params []weights.Param) *evidence {
 	return nil
 }
 
-// telling reports whether labels say enough to be weighed: they cover half of the elements, or at least two of them are words
-// that authors use for modules.
+// telling reports whether labels say enough to be weighed: those that hold several nodes cover half of the elements, or at least two
+// labels are words that authors use for modules.
 func telling(label map[*ir.Node]string, weight map[*ir.Node]int64) bool {
 	covered, total := int64(0), int64(0)
-	roles := map[string]bool{}
+	roles, nodes := map[string]bool{}, map[string]int{}
+	for n := range weight {
+		nodes[label[n]]++
+	}
 	for n, w := range weight {
 		total += w
-		if l := label[n]; l != "" {
+		l := label[n]
+		if l != "" && nodes[l] > 1 {
 			covered += w
-			if r := keywordRole(l); r != "" {
-				roles[r] = true
-			}
+		}
+		if r := keywordRole(l); r != "" {
+			roles[r] = true
 		}
 	}
 	return covered*2 >= total || len(roles) >= 2
@@ -116,7 +123,8 @@ func topLabels(paths map[*ir.Node][]string) (label, below map[*ir.Node]string) {
 	return label, below
 }
 
-// refine takes a part out of a label (the fpn inside a backbone) where both its name and the structure give it another role.
+// refine takes a part out of a label (the fpn inside a backbone) where both its name and the structure give it another role, or the
+// structure alone where the label says nothing (net, model).
 func (e *evidence) refine(f *flow, structure map[*ir.Node]string) {
 	type part struct{ label, below string }
 	whole, parts := map[string]map[string]int64{}, map[part]map[string]int64{}
@@ -136,8 +144,13 @@ func (e *evidence) refine(f *flow, structure map[*ir.Node]string) {
 		parts[p][class(structure[n])] += e.weight[n]
 	}
 	taken := map[part]string{}
+	has := rolesOf(structure)
 	for p, v := range parts {
-		if r := most(v); p.below != "" && r != most(whole[p.label]) && (r == keywordRole(p.below) || r == Decoder && keywordRole(p.below) == FPN) {
+		r := most(v)
+		if p.below == "" || r == most(whole[p.label]) {
+			continue
+		}
+		if named := suited(keywordRole(p.below), has); r == named || named == "" && keywordRole(p.label) == "" && v[r]*20 >= sum(v)*19 {
 			taken[p] = p.below
 			if whole[p.below] != nil {
 				taken[p] = p.label + "." + p.below
@@ -153,11 +166,16 @@ func (e *evidence) refine(f *flow, structure map[*ir.Node]string) {
 
 // believed reports whether a role that a name says has a twentieth of the votes, or the structure is not sure of another.
 func believed(v map[string]int64, role string) bool {
-	sum := int64(0)
+	all := sum(v)
+	return v[role]*20 >= all || v[most(v)]*5 < all*4
+}
+
+func sum(v map[string]int64) int64 {
+	all := int64(0)
 	for _, n := range v {
-		sum += n
+		all += n
 	}
-	return v[role]*20 >= sum || v[most(v)]*5 < sum*4
+	return all
 }
 
 // metadataPath reads the module path out of pkg.torch.onnx.name_scopes, a Python list of full dotted paths whose last entry is
@@ -178,13 +196,20 @@ func metadataPath(n *ir.Node) []string {
 	return strings.Split(last, ".")
 }
 
-// scopePath reads /backbone/stage1/Conv as the path backbone, stage1.
+// scopePath reads /backbone/stages.1/stages.1.0/Conv as the path backbone, stages, 1, 0: a component repeats the ones before it that are
+// called through no scope of their own.
 func scopePath(name string) []string {
 	if !strings.HasPrefix(name, "/") {
 		return nil
 	}
 	parts := strings.Split(name[1:], "/")
-	return parts[:len(parts)-1]
+	var path []string
+	before := ""
+	for _, c := range parts[:len(parts)-1] {
+		path = append(path, strings.Split(strings.TrimPrefix(c, before+"."), ".")...)
+		before = c
+	}
+	return path
 }
 
 // dotted reads backbone.stage1.0.weight as a path; names without dots, or of digits only, tell nothing.
@@ -196,10 +221,12 @@ func dotted(name string) []string {
 	return parts[:len(parts)-1]
 }
 
+// keywords are words that authors use for modules; the first that a label holds tells its role.
 var keywords = []struct{ word, role string }{
 	{"backbone", Backbone}, {"encoder", Backbone}, {"base_net", Backbone}, {"trunk", Backbone}, {"body", Backbone}, {"features", Backbone},
+	{"rpn", RPN}, {"roi", RoI}, {"pnp", PnP}, {"rotation", Rotation}, {"rot_", Rotation},
 	{"neck", FPN}, {"fpn", FPN}, {"pan", FPN}, {"pyramid", FPN}, {"aggreg", FPN}, {"decoder", Decoder}, {"aspp", Decoder},
-	{"head", Head}, {"cls", Head}, {"classif", Head}, {"regress", Head}, {"bbox", Head}, {"rpn", Head}, {"roi", Head},
+	{"head", Head}, {"cls", Head}, {"classif", Head}, {"regress", Head}, {"bbox", Head},
 }
 
 func keywordRole(label string) string {
@@ -212,29 +239,49 @@ func keywordRole(label string) string {
 	return ""
 }
 
+func rolesOf(structure map[*ir.Node]string) map[string]bool {
+	has := map[string]bool{}
+	for _, l := range structure {
+		has[class(l)] = true
+	}
+	return has
+}
+
+// suited is the role that a name means in a network which has some roles: its own, or the only one of its family.
+func suited(role string, has map[string]bool) string {
+	for _, family := range [][]string{aggregationRoles, headRoles} {
+		if !slices.Contains(family, role) || has[role] {
+			continue
+		}
+		there := slices.DeleteFunc(slices.Clone(family), func(r string) bool { return !has[r] })
+		switch len(there) {
+		case 0:
+			return family[0]
+		case 1:
+			return there[0]
+		}
+		return ""
+	}
+	return role
+}
+
 // reconcile weighs the evidence against the structure. Each evidence label takes the role its name says or, where it says
 // nothing, the one that most of its elements have in the structure. Where under half of the labelled elements agree with the
 // structure the evidence is not believed.
 func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.Node]string, map[string]string, bool) {
-	votes, heads := map[string]map[string]int64{}, map[string]map[string]int64{}
-	usesDecoder := false
+	votes, heads := map[string]map[string]int64{}, map[string]map[string]int64{} // by evidence label: roles, structural labels of heads
+	has := rolesOf(structure)
 	e.refine(f, structure)
 	for _, n := range f.order {
-		if structure[n] == Decoder {
-			usesDecoder = true
-		}
 		l := e.label[n]
 		if l == "" || !f.weighty[n] {
 			continue
 		}
 		if votes[l] == nil {
-			votes[l] = map[string]int64{}
+			votes[l], heads[l] = map[string]int64{}, map[string]int64{}
 		}
 		votes[l][class(structure[n])] += max(e.weight[n], 1)
-		if heads[l] == nil {
-			heads[l] = map[string]int64{}
-		}
-		if s := structure[n]; class(s) == Head {
+		if s := structure[n]; isHead(s) {
 			heads[l][s] += max(e.weight[n], 1)
 		}
 	}
@@ -245,15 +292,8 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 			total += n
 		}
 		role[l] = most(v)
-		if k := keywordRole(l); k != "" {
-			if k == FPN && usesDecoder {
-				k = Decoder
-			} else if k == Decoder && !usesDecoder {
-				k = FPN
-			}
-			if believed(v, k) {
-				role[l] = k
-			}
+		if k := suited(keywordRole(l), has); k != "" && believed(v, k) {
+			role[l] = k
 		}
 		agree += v[role[l]]
 	}
@@ -272,13 +312,12 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 			continue
 		}
 		r := role[l]
-		if r == Head {
-			if r = structure[n]; class(r) != Head {
-				r = most(heads[l])
-			}
-			if r == "" {
-				r = Head
-			}
+		if isHead(r) && class(structure[n]) == r {
+			r = structure[n]
+		} else if isHead(r) {
+			of := maps.Clone(heads[l])
+			maps.DeleteFunc(of, func(s string, _ int64) bool { return class(s) != r })
+			r = cmp.Or(most(of), r)
 		}
 		out[n] = r
 		if members[r] == nil {
@@ -290,40 +329,30 @@ func (e *evidence) reconcile(f *flow, structure map[*ir.Node]string) (map[*ir.No
 	return out, moduleNames(renumber(f, out, members)), true
 }
 
-// renumber counts the heads that are left from 1 in graph order; a single one is just the head.
+// renumber counts the heads of a role that are left from 1 in graph order; a single one is called by the role.
 func renumber(f *flow, out map[*ir.Node]string, members map[string]map[string]bool) map[string]map[string]bool {
-	to := map[string]string{}
+	to, count := map[string]string{}, map[string]int{}
 	for _, n := range f.order {
-		if l := out[n]; class(l) == Head && to[l] == "" {
-			to[l] = fmt.Sprint(Head, len(to)+1)
+		if l := out[n]; isHead(l) && to[l] == "" {
+			count[class(l)]++
+			to[l] = fmt.Sprint(class(l), count[class(l)])
 		}
 	}
-	if len(to) == 1 {
-		for l := range to {
-			to[l] = Head
+	for l := range to {
+		if count[class(l)] == 1 {
+			to[l] = class(l)
 		}
 	}
 	for n, l := range out {
-		if class(l) == Head {
+		if to[l] != "" {
 			out[n] = to[l]
 		}
 	}
 	moved := map[string]map[string]bool{}
 	for l, m := range members {
-		if t := to[l]; t != "" {
-			l = t
-		}
-		moved[l] = m
+		moved[cmp.Or(to[l], l)] = m
 	}
 	return moved
-}
-
-// class is the role of a structural label: the heads that --heads split tells apart are all heads.
-func class(label string) string {
-	if strings.HasPrefix(label, Head) {
-		return Head
-	}
-	return label
 }
 
 // most is the key with the largest count, the first by name of several.
@@ -350,7 +379,7 @@ func moduleNames(members map[string]map[string]bool) map[string]string {
 	}
 	for r, l := range of {
 		if count[l] > 1 {
-			of[r] = l + strings.TrimPrefix(r, Head)
+			of[r] = l + strings.TrimPrefix(r, class(r))
 		}
 	}
 	return of

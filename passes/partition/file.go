@@ -17,11 +17,13 @@ type File struct {
 	Modules []FileModule `yaml:"modules"`
 }
 
-// FileModule names a module and its trained tensors, as names or as patterns with * for any text.
+// FileModule names a module and its trained tensors: by their own names, or by the nodes that read them first. Entries are names or
+// patterns with * for any text.
 type FileModule struct {
 	Name         string   `yaml:"name"`
 	Role         string   `yaml:"role,omitempty"`
-	Initializers []string `yaml:"initializers"`
+	Initializers []string `yaml:"initializers,omitempty"`
+	Nodes        []string `yaml:"nodes,omitempty"` // names of nodes, or of the values that they compute
 }
 
 // ParseFile reads a modules file.
@@ -84,22 +86,55 @@ func pattern(s string) (*regexp.Regexp, error) {
 	return regexp.Compile(b.String())
 }
 
-func (file *File) apply(g *ir.Graph, params []weights.Param) (*Partition, error) {
-	type rule struct {
-		module int
-		text   string
-		re     *regexp.Regexp
-		used   bool
-	}
-	var rules []*rule
+// rule is an entry of a modules file.
+type rule struct {
+	module int
+	nodes  bool
+	text   string
+	re     *regexp.Regexp
+	used   bool
+}
+
+func (file *File) rules() ([]*rule, error) {
+	var out []*rule
 	for i, m := range file.Modules {
-		for _, s := range m.Initializers {
-			re, err := pattern(s)
-			if err != nil {
-				return nil, fmt.Errorf("modules file: module %s: %q: %w", m.Name, s, err)
+		for _, list := range []struct {
+			nodes bool
+			texts []string
+		}{{false, m.Initializers}, {true, m.Nodes}} {
+			for _, s := range list.texts {
+				re, err := pattern(s)
+				if err != nil {
+					return nil, fmt.Errorf("modules file: module %s: %q: %w", m.Name, s, err)
+				}
+				out = append(out, &rule{module: i, nodes: list.nodes, text: s, re: re})
 			}
-			rules = append(rules, &rule{module: i, text: s, re: re})
 		}
+	}
+	return out, nil
+}
+
+// fits reports whether the entry speaks of p.
+func (r *rule) fits(p weights.Param) bool {
+	if !r.nodes {
+		return r.re.MatchString(p.Value.Name())
+	}
+	n := p.Nodes[0]
+	if n.Name != "" && r.re.MatchString(n.Name) {
+		return true
+	}
+	for _, o := range n.Outputs() {
+		if o.Name() != "" && r.re.MatchString(o.Name()) {
+			return true
+		}
+	}
+	return false
+}
+
+func (file *File) apply(g *ir.Graph, params []weights.Param) (*Partition, error) {
+	rules, err := file.rules()
+	if err != nil {
+		return nil, err
 	}
 	f := newFlow(g, params)
 	label := map[*ir.Node]string{}
@@ -107,7 +142,7 @@ func (file *File) apply(g *ir.Graph, params []weights.Param) (*Partition, error)
 	for _, p := range params {
 		found := -1
 		for _, r := range rules {
-			if !r.re.MatchString(p.Value.Name()) {
+			if !r.fits(p) {
 				continue
 			}
 			r.used = true
@@ -127,7 +162,8 @@ func (file *File) apply(g *ir.Graph, params []weights.Param) (*Partition, error)
 	}
 	for _, r := range rules {
 		if !r.used {
-			return nil, fmt.Errorf("modules file: module %s: %q fits no trained tensor of this model", file.Modules[r.module].Name, r.text)
+			return nil, fmt.Errorf("modules file: module %s: %q fits %s of this model", file.Modules[r.module].Name, r.text,
+				map[bool]string{false: "no trained tensor", true: "no node with a trained tensor"}[r.nodes])
 		}
 	}
 	for _, p := range params {
@@ -136,6 +172,7 @@ func (file *File) apply(g *ir.Graph, params []weights.Param) (*Partition, error)
 				file.Modules[of[p.Value]].Name, p.Value.Name(), label[p.Nodes[0]])
 		}
 	}
+	otherReaders(params, label)
 	p := assemble(g, params, f, label, nil)
 	p.Method = "file"
 	for _, m := range p.Modules {

@@ -56,17 +56,17 @@ func (f *flow) own(n, holder *ir.Node) {
 	}
 }
 
-// captured lists the values of the graph that the subgraphs of n read.
-func (f *flow) captured(n *ir.Node) []*ir.Value {
+// captured lists the values of the graph that the subgraphs of n read as data; with all, also as shapes, axes and the like.
+func (f *flow) captured(n *ir.Node, all bool) []*ir.Value {
 	var out []*ir.Value
 	for _, s := range n.Subgraphs() {
 		for _, x := range s.Nodes() {
 			for i, v := range x.Inputs() {
-				if v != nil && v.Graph() == f.g && !parameterInput(x, i) {
+				if v != nil && v.Graph() == f.g && (all || !parameterInput(x, i)) {
 					out = append(out, v)
 				}
 			}
-			out = append(out, f.captured(x)...)
+			out = append(out, f.captured(x, all)...)
 		}
 	}
 	return out
@@ -74,13 +74,7 @@ func (f *flow) captured(n *ir.Node) []*ir.Value {
 
 // enliven finds the nodes between layers. What RoiAlign cuts out is a second stage of its own.
 func (f *flow) enliven() {
-	rois := map[*ir.Node]bool{}
-	for _, n := range f.order {
-		if n.Op == "RoiAlign" || n.Op == "MaxRoiPool" {
-			rois[n] = true
-		}
-	}
-	second := f.descendants(rois, all)
+	second := f.descendants(f.cuts(), all)
 	first := func(n *ir.Node) bool { return !second[n] }
 	behind, before := f.descendants(f.layer, first), f.ancestors(f.layer, first)
 	f.live = map[*ir.Node]bool{}
@@ -124,7 +118,7 @@ func (f *flow) measure() {
 			}
 			take(v)
 		}
-		for _, v := range f.captured(n) {
+		for _, v := range f.captured(n, false) {
 			take(v)
 		}
 		if f.data[n] {
@@ -230,7 +224,7 @@ func (f *flow) producers(n *ir.Node) []*ir.Node {
 			out = append(out, v.Producer())
 		}
 	}
-	for _, v := range f.captured(n) {
+	for _, v := range f.captured(n, false) {
 		if p := v.Producer(); p != nil && f.data[p] {
 			out = append(out, p)
 		}

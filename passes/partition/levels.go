@@ -2,7 +2,8 @@ package partition
 
 import (
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 
 	"mqatc/onnx/ir"
 )
@@ -152,8 +153,8 @@ func (f *flow) linearSmoothing(n *ir.Node) bool {
 	return len(cs) > 0
 }
 
-// splitHeads divides the head label by the outputs that its nodes reach, outputs of one kind at several levels taken together:
-// a kind is the number of channels of the last weighted operator before the output.
+// splitHeads divides each role of heads by the outputs that its nodes reach, outputs of one kind at several levels taken together:
+// a kind is the number of channels of the last layer before the output.
 func (f *flow) splitHeads(label map[*ir.Node]string) {
 	kinds := map[*ir.Node]map[string]bool{}
 	for i := len(f.order) - 1; i >= 0; i-- {
@@ -167,7 +168,7 @@ func (f *flow) splitHeads(label map[*ir.Node]string) {
 				k[x] = true
 			}
 		}
-		if len(k) == 0 && f.weighty[n] && n.Input(1) != nil && n.Input(1).Init() != nil {
+		if len(k) == 0 && f.layer[n] && n.Input(1) != nil && n.Input(1).Init() != nil {
 			d := n.Input(1).Init().Dims()
 			if n.Is("Conv") || n.Is("Gemm") {
 				k[fmt.Sprint(d[0])] = true
@@ -177,27 +178,28 @@ func (f *flow) splitHeads(label map[*ir.Node]string) {
 		}
 		kinds[n] = k
 	}
-	names := map[string]string{}
+	number := map[string]map[string]int{} // role, kinds
+	of := map[*ir.Node]int{}
 	for _, n := range f.order {
-		if label[n] != Head {
+		if ps := f.producers(n); len(kinds[n]) == 0 && len(ps) > 0 {
+			kinds[n] = kinds[ps[0]]
+		}
+		r := label[n]
+		if !isHead(r) {
 			continue
 		}
-		var list []string
-		for x := range kinds[n] {
-			list = append(list, x)
+		key := fmt.Sprint(slices.Sorted(maps.Keys(kinds[n])))
+		if number[r] == nil {
+			number[r] = map[string]int{}
 		}
-		sort.Strings(list)
-		key := fmt.Sprint(list)
-		if names[key] == "" {
-			names[key] = fmt.Sprintf("%s%d", Head, len(names)+1)
+		if number[r][key] == 0 {
+			number[r][key] = len(number[r]) + 1
 		}
-		label[n] = names[key]
+		of[n] = number[r][key]
 	}
-	if len(names) == 1 {
-		for _, n := range f.order {
-			if label[n] == Head+"1" {
-				label[n] = Head
-			}
+	for n, k := range of {
+		if len(number[label[n]]) > 1 {
+			label[n] += fmt.Sprint(k)
 		}
 	}
 }

@@ -148,13 +148,66 @@ func TestContextModuleAndOneWayDecoder(t *testing.T) {
 	n.check()
 }
 
+// TestContextThatScales has the head of LR-ASPP: the mean of the deepest map scales a convolution of it, which is enlarged and added to one
+// of a finer map. The squeeze-and-excitation block before it scales its own input and belongs to the backbone.
+func TestContextThatScales(t *testing.T) {
+	for _, tap := range []bool{true, false} {
+		n, x := newNet(t)
+		c3, _, c5 := n.backbone(x)
+		mean := func(x *ir.Value, c int64) *ir.Value {
+			return n.op("Sigmoid", n.apply(n.op("GlobalAveragePool", x), n.weight(c, x.Shape()[1].Size, 1, 1), 1, 1))
+		}
+		c5 = n.conv(n.op("Mul", c5, mean(c5, 32)), 32, 1, 1)
+		n.part = partition.Decoder
+		if !tap {
+			n.part = partition.Head
+		}
+		y := n.op("Mul", n.conv(c5, 8, 1, 1), mean(c5, 8))
+		if tap {
+			y = n.op("Add", n.apply(n.up(n.up(y)), n.weight(5, 8, 1, 1), 1, 1), n.apply(c3, n.weight(5, 16, 1, 1), 1, 1))
+		} else {
+			y = n.apply(y, n.weight(5, 8, 1, 1), 1, 1)
+		}
+		n.outputs(y)
+		n.check()
+	}
+}
+
+// TestValuesThatBranchesRead passes the levels of a pyramid, and a tap, through the branches of an If, as exports of two-stage detectors do.
+func TestValuesThatBranchesRead(t *testing.T) {
+	n, x := newNet(t)
+	through := func(v *ir.Value) *ir.Value {
+		var attrs []ir.Attr
+		for _, name := range []string{"then_branch", "else_branch"} {
+			s := ir.NewSubgraph(name, n.m.Graph)
+			node, err := s.Append(ir.NodeSpec{Op: "Identity", Inputs: []*ir.Value{v}, Outputs: []string{name + v.Name()}})
+			if err == nil {
+				err = s.AddOutput(node.Output(0))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			attrs = append(attrs, ir.AGraph(name, s))
+		}
+		return n.b.Op("If", []*ir.Value{n.constant(ir.FromBools([]bool{true}))}, attrs...)
+	}
+	c3, c4, c5 := n.backbone(x)
+	levels := n.pyramid(c3, through(c4), c5)
+	n.part = partition.Head
+	tower, last := n.weight(12, 12, 3, 3), n.weight(5, 12, 3, 3)
+	for _, l := range levels {
+		n.outputs(n.apply(n.op("Relu", n.apply(through(l), tower, 1, 1)), last, 1, 1))
+	}
+	n.check()
+}
+
 func TestDownUpAndDownAgain(t *testing.T) {
 	n, x := newNet(t)
 	_, _, c5 := n.backbone(x)
-	n.part = partition.Decoder
+	n.part = partition.Rotation
 	y := n.conv(n.up(n.conv(n.up(c5), 8, 3, 1)), 8, 3, 1)
 	dense := n.conv(y, 6, 1, 1)
-	n.part = partition.Head
+	n.part = partition.PnP
 	z := n.b.Op("Flatten", []*ir.Value{n.conv(n.conv(dense, 8, 3, 2), 8, 3, 2)}, ir.AInt("axis", 1))
 	n.outputs(dense, n.op("MatMul", z, n.weight(8*4*4, 7)))
 	n.check()
@@ -193,12 +246,11 @@ func TestTwoPyramidsWithTheSameExtraLevels(t *testing.T) {
 	n.check()
 }
 
-// TestTwoStages resizes the image before the network, and puts RoIAlign between the proposals and the second stage.
-func TestTwoStages(t *testing.T) {
-	n, x := newNet(t)
-	levels := n.pyramid(n.backbone(n.up(x)))
-	n.part = partition.Head
-	tower, score, box := n.weight(12, 12, 3, 3), n.weight(1, 12, 1, 1), n.weight(4, 12, 1, 1)
+// proposals adds a first stage that reads maps of one width, and cuts regions out of the first of them.
+func (n *net) proposals(levels ...*ir.Value) *ir.Value {
+	n.part = partition.RPN
+	c := levels[0].Shape()[1].Size
+	tower, score, box := n.weight(12, c, 3, 3), n.weight(1, 12, 1, 1), n.weight(4, 12, 1, 1)
 	var scores, boxes []*ir.Value
 	for _, l := range levels {
 		y := n.op("Relu", n.apply(l, tower, 1, 1))
@@ -213,9 +265,27 @@ func TestTwoStages(t *testing.T) {
 	index := n.b.Op("Gather", []*ir.Value{kept, n.constant(ir.FromInt64s([]int64{2}))}, ir.AInt("axis", 1))
 	rois := n.b.Op("Gather", []*ir.Value{n.op("Squeeze", all, n.constant(ir.FromInt64s([]int64{0}, 1))), index}, ir.AInt("axis", 0))
 	batch := n.b.Op("Gather", []*ir.Value{kept, n.constant(ir.FromInt64s([]int64{0}))}, ir.AInt("axis", 1))
-	y := n.b.Op("RoiAlign", []*ir.Value{levels[0], rois, batch}, ir.AInt("output_height", 4), ir.AInt("output_width", 4))
+	return n.b.Op("RoiAlign", []*ir.Value{levels[0], rois, batch}, ir.AInt("output_height", 4), ir.AInt("output_width", 4))
+}
+
+// TestTwoStages resizes the image before the network, and puts RoIAlign between the proposals and the second stage.
+func TestTwoStages(t *testing.T) {
+	n, x := newNet(t)
+	y := n.proposals(n.pyramid(n.backbone(n.up(x)))...)
+	n.part = partition.RoI
 	y = n.b.Op("Flatten", []*ir.Value{y}, ir.AInt("axis", 1))
 	n.outputs(n.op("MatMul", n.op("Relu", n.op("MatMul", y, n.weight(12*16, 16))), n.weight(16, 5)))
+	n.check()
+}
+
+// TestTwoStagesWithoutPyramid has both stages on the backbone's last map, and convolutions in the second.
+func TestTwoStagesWithoutPyramid(t *testing.T) {
+	n, x := newNet(t)
+	_, _, c5 := n.backbone(x)
+	y := n.proposals(c5)
+	n.part = partition.RoI
+	y = n.b.Op("Flatten", []*ir.Value{n.op("GlobalAveragePool", n.block(n.conv(y, 16, 3, 2)))}, ir.AInt("axis", 1))
+	n.outputs(n.op("MatMul", y, n.weight(16, 5)), n.op("MatMul", y, n.weight(16, 20)))
 	n.check()
 }
 
@@ -287,5 +357,39 @@ func TestPyramidInsideTheAuthorsBackbone(t *testing.T) {
 		if p.Method != "names" || !slices.Equal(names, c.names) {
 			t.Errorf("by %s: modules %v, want %v by names", p.Method, names, c.names)
 		}
+	}
+}
+
+// TestPartsOfAWrapper has most of the network inside a module whose name says nothing.
+func TestPartsOfAWrapper(t *testing.T) {
+	n, x := newNet(t)
+	_, _, c5 := n.backbone(x)
+	n.part = partition.Decoder
+	y := n.conv(n.up(n.conv(n.up(c5), 8, 3, 1)), 8, 3, 1)
+	n.outputs(n.apply(y, n.weight(5, 8, 1, 1), 1, 1))
+	truth := map[string]string{}
+	for w, part := range n.truth {
+		name := map[string]string{partition.Backbone: "net.first", partition.Decoder: "net.second"}[part] + "." + w + ".weight"
+		if n.m.Graph.Value(w).Init().Dims()[0] == 5 {
+			name = "final." + w + ".weight"
+		}
+		if err := n.m.Graph.Rename(n.m.Graph.Value(w), name); err != nil {
+			t.Fatal(err)
+		}
+		truth[name] = part
+	}
+	p, err := partition.Find(n.m, partition.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range p.Modules {
+		for _, v := range m.Initializers {
+			if truth[v.Name()] != m.Role {
+				t.Errorf("%s of %s is in %s", v.Name(), truth[v.Name()], m.Role)
+			}
+		}
+	}
+	if p.Method != "names" {
+		t.Errorf("by %s", p.Method)
 	}
 }

@@ -2,7 +2,8 @@
 //
 // The structure comes first: strides along the paths, taps, merges of scales, outputs (structure.go). Evidence that an exporter
 // left (scope metadata, scopes in node names, dotted initializer names; evidence.go) is weighed against it: a label takes the
-// role that most of its weights have in the structure. A file may override both (file.go).
+// role that most of its weights have in the structure. A file may override both (file.go). What is found can be merged or divided to a
+// given number of modules (count.go), cut into models that run in turn (split.go), and looked at by module and resolution (blocks.go).
 package partition
 
 import (
@@ -11,14 +12,6 @@ import (
 
 	"mqatc/onnx/ir"
 	"mqatc/passes/weights"
-)
-
-// Roles of modules.
-const (
-	Backbone = "backbone"
-	FPN      = "fpn"
-	Decoder  = "decoder"
-	Head     = "head"
 )
 
 // Module is one part of the network that gets one bit width.
@@ -70,6 +63,7 @@ var ErrNothing = errors.New("partition: the graph has no trained tensor: no Conv
 type Options struct {
 	File  *File // --modules FILE; nil finds the modules
 	Split bool  // --heads split: one module per group of outputs instead of one for all heads
+	Count int   // --modules auto:K: merges or divides what is found to K modules (count.go); 0 leaves it
 }
 
 // Find divides the graph of m. It needs no shapes, but uses them where they are known.
@@ -92,6 +86,9 @@ func Find(m *ir.Model, o Options) (*Partition, error) {
 				label, names, method = l, n, ev.method
 			}
 		}
+	}
+	if o.Count > 0 {
+		return f.counted(params, label, names, method, note, o.Count)
 	}
 	p := assemble(g, params, f, label, names)
 	p.Method, p.Note = method, note
@@ -271,13 +268,8 @@ func weightSize(w *ir.Value, from int) (int64, bool) {
 }
 
 func roleOf(label string) string {
-	for _, r := range []string{Backbone, FPN, Decoder, Head} {
-		if label == r {
-			return r
-		}
-	}
-	if len(label) > 4 && label[:4] == Head {
-		return Head
+	if r := class(label); r != "" {
+		return r
 	}
 	return "stage"
 }

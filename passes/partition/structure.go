@@ -26,23 +26,30 @@ func (f *flow) structure(split bool) (map[*ir.Node]string, string) {
 			label[n] = part[n]
 		}
 	}
+	f.specialize(label)
 	if split {
 		f.splitHeads(label)
 	}
 	return label, ""
 }
 
-// trunk serves networks that never enlarge: what more than one of their last layers needs is the backbone, the rest are heads.
+// trunk serves networks that never enlarge: what more than one of their last layers needs is the backbone, the rest are heads. Of two
+// stages the backbone is what both read.
 func (f *flow) trunk() map[*ir.Node]string {
-	last := f.last(all)
-	if len(last) < 2 {
-		return nil
-	}
 	reached := map[*ir.Node]int{}
-	for _, l := range last {
-		for n := range f.ancestors(map[*ir.Node]bool{l: true}, all) {
-			reached[n]++
+	if cuts := f.cuts(); len(cuts) > 0 {
+		second := f.descendants(cuts, all)
+		for n := range f.ancestors(cuts, func(n *ir.Node) bool { return !second[n] || cuts[n] }) {
+			if !second[n] {
+				reached[n] = 2
+			}
 		}
+	} else {
+		last := f.last(all)
+		if len(last) < 2 {
+			return nil
+		}
+		reached = f.reached(last)
 	}
 	label := map[*ir.Node]string{}
 	backbone, heads := 0, 0
@@ -173,6 +180,9 @@ func (f *flow) aggregate() map[*ir.Node]string {
 	}
 	units := f.units(core, ups, taps)
 	neck := f.bottomUnit(trunk, feeds, deepest, units)
+	if !f.reaches(trunk, neck, deepest) {
+		neck = nil
+	}
 	if len(neck) == 0 {
 		neck = f.bottomReduction(trunk, feeds, ups)
 	}
@@ -207,7 +217,7 @@ func (f *flow) core(after, ups map[*ir.Node]bool) (core, merges map[*ir.Node]boo
 			continue
 		}
 		ps := f.producers(n)
-		if len(ps) < 2 {
+		if len(ps) < 2 && !f.readsImage(n) || f.gated(n) != nil {
 			continue
 		}
 		for _, p := range ps {
@@ -217,6 +227,16 @@ func (f *flow) core(after, ups map[*ir.Node]bool) (core, merges map[*ir.Node]boo
 		}
 	}
 	return f.ancestors(merges, func(n *ir.Node) bool { return after[n] }), merges
+}
+
+// readsImage reports whether n reads an input of the graph at full resolution, which is a tap before any layer.
+func (f *flow) readsImage(n *ir.Node) bool {
+	for _, v := range n.Inputs() {
+		if v != nil && v.IsInput() && v.Init() == nil && same(f.stride[n], 1) {
+			return true
+		}
+	}
+	return false
 }
 
 func merging(n *ir.Node) bool {
@@ -233,11 +253,12 @@ func (f *flow) changedScale(n *ir.Node, after map[*ir.Node]bool) bool {
 		if k := factor(n); k > 0 && k != 1 || resizes(n) {
 			return true
 		}
-		ps := f.producers(n)
-		if len(ps) != 1 {
+		if i > 0 && f.branches(n) {
 			return false
 		}
-		n = ps[0]
+		if n = f.before(n); n == nil {
+			return false
+		}
 	}
 	return false
 }
@@ -260,7 +281,9 @@ func (f *flow) units(core, ups map[*ir.Node]bool, taps map[*ir.Node]map[*ir.Node
 		if !core[n] || !(merging(n) && len(f.producers(n)) > 1) {
 			continue
 		}
-		down := f.descendants(map[*ir.Node]bool{n: true}, func(x *ir.Node) bool { return core[x] && !ups[x] && same(f.stride[x], f.stride[n]) })
+		down := f.descendants(map[*ir.Node]bool{n: true}, func(x *ir.Node) bool {
+			return core[x] && !ups[x] && (same(f.stride[x], f.stride[n]) || f.stride[x] == 0)
+		})
 		leads := map[*ir.Node]bool{}
 		for x := range down {
 			for _, c := range f.consumers(x) {
@@ -281,8 +304,9 @@ func (f *flow) units(core, ups map[*ir.Node]bool, taps map[*ir.Node]map[*ir.Node
 	return u
 }
 
-// bottomUnit finds what belongs to the aggregation at the deepest stride: the longest end of the trunk before the first
-// enlargement that looks like a lateral followed by a post-merge unit of the other levels.
+// bottomUnit finds what belongs to the aggregation at the deepest stride: the shortest end of the trunk before the first
+// enlargement that looks like a lateral followed by a post-merge unit of the other levels, or like a lateral alone behind a node that is
+// a tap for others.
 func (f *flow) bottomUnit(trunk, feeds map[*ir.Node]bool, deepest float64, u unit) map[*ir.Node]bool {
 	want := append(append([]string{}, u.lateral...), u.post...)
 	if len(want) == 0 {
@@ -291,20 +315,49 @@ func (f *flow) bottomUnit(trunk, feeds map[*ir.Node]bool, deepest float64, u uni
 	at := func(n *ir.Node) bool { return trunk[n] && same(f.stride[n], deepest) || trunk[n] && f.stride[n] == 0 }
 	neck := map[*ir.Node]bool{}
 	for n := range feeds {
-		if at(n) {
-			for x := range f.unitBefore(n, at, trunk, want) {
-				neck[x] = true
+		if !at(n) {
+			continue
+		}
+		unit, cut := f.unitBefore(n, at, trunk, want)
+		if unit == nil && len(u.lateral) > 0 {
+			if unit, cut = f.unitBefore(n, at, trunk, u.lateral); !f.readOutside(cut, trunk) {
+				unit = nil
 			}
+		}
+		for x := range unit {
+			neck[x] = true
 		}
 	}
 	return neck
 }
 
-// unitBefore is the longest end of the trunk before feed whose signature is want.
-func (f *flow) unitBefore(feed *ir.Node, at func(*ir.Node) bool, trunk map[*ir.Node]bool, want []string) map[*ir.Node]bool {
+// readOutside reports whether something other than nodes of a trunk reads n.
+func (f *flow) readOutside(n *ir.Node, trunk map[*ir.Node]bool) bool {
+	if n == nil {
+		return false
+	}
+	for _, c := range f.consumers(n) {
+		if !trunk[c] {
+			return true
+		}
+	}
+	return false
+}
+
+// reaches reports whether a trunk without its neck still has layers at a stride.
+func (f *flow) reaches(trunk, neck map[*ir.Node]bool, stride float64) bool {
+	for n := range trunk {
+		if f.layer[n] && !neck[n] && same(f.stride[n], stride) {
+			return true
+		}
+	}
+	return false
+}
+
+// unitBefore is the shortest end of the trunk before feed whose signature is want, and the node before it.
+func (f *flow) unitBefore(feed *ir.Node, at func(*ir.Node) bool, trunk map[*ir.Node]bool, want []string) (unit map[*ir.Node]bool, before *ir.Node) {
 	last := map[*ir.Node]bool{feed: true}
 	whole := f.ancestors(last, at)
-	var best map[*ir.Node]bool
 	for i := len(f.order) - 1; i >= 0; i-- {
 		cut := f.order[i]
 		if !trunk[cut] || !f.isCut(cut, whole, last) {
@@ -314,13 +367,13 @@ func (f *flow) unitBefore(feed *ir.Node, at func(*ir.Node) bool, trunk map[*ir.N
 		delete(below, cut)
 		sig := f.signature(below)
 		if slices.Equal(sig, want) {
-			best = below
+			return below, cut
 		}
 		if len(sig) > len(want) {
 			break
 		}
 	}
-	return best
+	return nil, nil
 }
 
 // isCut reports whether every path inside whole that ends in last passes through n's output.

@@ -134,3 +134,28 @@ func BenchmarkCubesatStep(b *testing.B) {
 		b.Logf("profile %s, %v", path, err)
 	}
 }
+
+// firstImages is a batch of the first n images with what else the loss is fed at the first of so many steps.
+func firstImages(t testing.TB, data *wdr.Data, n, steps int) train.Feeds {
+	t.Helper()
+	var samples []train.Feeds
+	for i := range n {
+		f, err := data.Sample(i, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		samples = append(samples, f)
+	}
+	batch, err := train.Collate(samples)
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := data.Feeds(0, steps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range more {
+		batch[k] = v
+	}
+	return batch
+}

@@ -32,6 +32,17 @@ func merge(m *ir.Model, o Options) (*ir.Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, name := range o.Expose {
+		v := g.Value(name)
+		if v == nil || v.Producer() == nil {
+			return nil, fmt.Errorf("no computed value %q for the loss to read", name)
+		}
+		if !v.IsOutput() {
+			if err := g.AddOutput(v); err != nil {
+				return nil, err
+			}
+		}
+	}
 	bind, err := bindings(g, lg)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,8 @@ type Optimizer struct {
 	Beta1       float32 // adam, adamw: 0.9
 	Beta2       float32 // adam, adamw: 0.999
 	Epsilon     float32 // adam, adamw: 1e-8
+	// EMA is the decay of a running average W.ema of each trained tensor, 0..1; 0 keeps none.
+	EMA float32
 }
 
 // row is one optimizer: the names of its states and the rule that makes the step of one parameter from gradient and states.
@@ -77,7 +79,7 @@ func (o Optimizer) check() error {
 		v    float32
 		max  float64
 	}{{"momentum", o.Momentum, 1}, {"weight decay", o.WeightDecay, math.Inf(1)}, {"gradient norm", o.ClipNorm, math.Inf(1)},
-		{"beta1", o.Beta1, 1}, {"beta2", o.Beta2, 1}, {"epsilon", o.Epsilon, math.Inf(1)}} {
+		{"beta1", o.Beta1, 1}, {"beta2", o.Beta2, 1}, {"epsilon", o.Epsilon, math.Inf(1)}, {"average's decay", o.EMA, 1}} {
 		if !finite(c.v) || c.v < 0 || float64(c.v) >= c.max {
 			return fmt.Errorf("optimizer %s: %v is out of range", c.name, c.v)
 		}
@@ -119,14 +121,18 @@ func update(b *ir.Builder, ins *inputs, claimed map[*ir.Value]bool, o Options, w
 	one := ir.TensorType(ir.Float32, ir.StaticShape(1))
 	u := &updater{Builder: b, o: o.Optimizer, claimed: claimed, memo: map[string]*ir.Value{}}
 	lr := ins.add(LR, one)
-	if r.counted {
+	if r.counted || u.o.EMA > 0 {
 		u.number = ins.add(StepNumber, one)
 	}
 	masks := make([]*ir.Value, len(wrt))
 	states := make([][]*ir.Value, len(wrt))
+	averages := make([]*ir.Value, len(wrt))
 	for i, w := range wrt {
 		for _, s := range r.states {
 			states[i] = append(states[i], ins.add(w.Name()+"."+s, w.Type.Clone()))
+		}
+		if u.o.EMA > 0 {
+			averages[i] = ins.add(w.Name()+Average, w.Type.Clone())
 		}
 		if o.Params[i].Masked {
 			masks[i] = ins.add(w.Name()+Mask, ir.TensorType(ir.Bool, w.Shape().Clone()))
@@ -152,6 +158,9 @@ func update(b *ir.Builder, ins *inputs, claimed map[*ir.Value]bool, o Options, w
 	var outs []*ir.Value
 	for i, w := range wrt {
 		outs = append(outs, u.param(r, o.Params[i], w, grads[i], states[i], masks[i], lr)...)
+		if averages[i] != nil {
+			outs = append(outs, u.average(w, outs[len(outs)-1-len(states[i])], averages[i]))
+		}
 	}
 	return outs, u.Err()
 }

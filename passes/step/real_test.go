@@ -14,6 +14,7 @@ import (
 	"mqatc/onnx/op"
 	"mqatc/passes/clean"
 	"mqatc/passes/fold"
+	"mqatc/passes/lower"
 	"mqatc/passes/pass"
 	"mqatc/passes/step"
 	"mqatc/runtime/ort"
@@ -83,6 +84,42 @@ func learnsFromItself(t *testing.T, m *ir.Model, batch, steps int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	feeds := taught(t, m, batch)
+	state := weightsOf(m, params)
+	for _, p := range params {
+		if p.Decay {
+			state[p.Name] = rounded(t, state[p.Name], 15)
+		}
+	}
+	raw := bytesOf(t, s)
+	e, err := train.New(train.Config{Step: raw, State: state, Threads: 1, Session: ort.SessionOptions{NoSpin: true, Profile: os.Getenv("MQATC_PROFILE")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	var losses []float64
+	start := time.Now()
+	for range steps {
+		l, err := e.Step(2e-4, feeds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		losses = append(losses, l)
+	}
+	t.Logf("%d trained tensors, %d nodes, %d kB, %.0f ms a step of %d, loss %.5f -> %.5f", len(params), s.Graph.NumNodes(), len(raw)>>10,
+		float64(time.Since(start).Milliseconds())/float64(steps), batch, losses[0], losses[steps-1])
+	if os.Getenv("MQATC_PROFILE") != "" {
+		path, err := e.EndProfile()
+		t.Log(path, err)
+	}
+	if !(losses[steps-1] < losses[0]) {
+		t.Errorf("the loss went from %v to %v", losses[0], losses[steps-1])
+	}
+}
+
+// taught are random images with what m makes of them.
+func taught(t *testing.T, m *ir.Model, batch int) train.Feeds {
+	t.Helper()
 	feeds := train.Feeds{}
 	rng := rand.New(rand.NewPCG(1, 1))
 	for _, v := range m.Graph.Inputs() {
@@ -117,35 +154,76 @@ func learnsFromItself(t *testing.T, m *ir.Model, batch, steps int) {
 	for name, v := range want {
 		feeds[name+distill.Teacher] = v
 	}
-	state := weightsOf(m, params)
-	for _, p := range params {
-		if p.Decay {
-			state[p.Name] = rounded(t, state[p.Name], 15)
-		}
-	}
-	raw := bytesOf(t, s)
-	e, err := train.New(train.Config{Step: raw, State: state, Threads: 1, Session: ort.SessionOptions{NoSpin: true, Profile: os.Getenv("MQATC_PROFILE")}})
+	return feeds
+}
+
+// TestRealNetworksLowered compares loss and gradients of real networks, their weights off by a little, with those of the lowered step.
+func TestRealNetworksLowered(t *testing.T) {
+	paths := sharedModels(t)
+	orttest.TestLibrary(t)
+	block, err := ort.BlockedChannels()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close()
-	var losses []float64
-	start := time.Now()
-	for range steps {
-		l, err := e.Step(2e-4, feeds)
-		if err != nil {
-			t.Fatal(err)
-		}
-		losses = append(losses, l)
+	if block == 0 {
+		t.Skip("onnxruntime has no blocked convolutions for this processor")
 	}
-	t.Logf("%d trained tensors, %d nodes, %d kB, %.0f ms a step of %d, loss %.5f -> %.5f", len(params), s.Graph.NumNodes(), len(raw)>>10,
-		float64(time.Since(start).Milliseconds())/float64(steps), batch, losses[0], losses[steps-1])
-	if os.Getenv("MQATC_PROFILE") != "" {
-		path, err := e.EndProfile()
-		t.Log(path, err)
-	}
-	if !(losses[steps-1] < losses[0]) {
-		t.Errorf("the loss went from %v to %v", losses[0], losses[steps-1])
+	for _, path := range paths {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			m := prepared(t, path)
+			loss, err := distill.Loss(m.Graph.Outputs())
+			if err != nil {
+				t.Fatal(err)
+			}
+			params := step.Trainable(m)
+			feeds := taught(t, m, 1)
+			state := weightsOf(m, params)
+			for _, p := range params {
+				if p.Decay {
+					state[p.Name] = rounded(t, state[p.Name], 15)
+				}
+			}
+			var found [2]map[string][]float32
+			for k, lowering := range []func(*ir.Model) error{nil, lower.New(lower.Machine{Block: block})} {
+				s, err := step.Build(m, step.Options{Loss: loss, Batch: 1, Params: params, EmitGrads: true, Optimizer: step.Optimizer{Name: "sgd"}, Lower: lowering})
+				if err != nil {
+					t.Fatal(err)
+				}
+				e, err := train.New(train.Config{Step: bytesOf(t, s), State: state, Threads: 2})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer e.Close()
+				if _, err := e.Step(0, feeds); err != nil {
+					t.Fatal(err)
+				}
+				found[k] = map[string][]float32{}
+				for _, p := range params {
+					found[k][p.Name] = append([]float32(nil), e.Output(p.Name+step.Grad).Float32s()...)
+				}
+			}
+			length := func(a, b []float32) float64 {
+				sum := 0.0
+				for i, x := range a {
+					d := float64(x)
+					if b != nil {
+						d -= float64(b[i])
+					}
+					sum += d * d
+				}
+				return math.Sqrt(sum)
+			}
+			worst, name := 0.0, ""
+			for n, g := range found[0] {
+				if off := length(g, found[1][n]) / length(g, nil); off > worst {
+					worst, name = off, n
+				}
+			}
+			t.Logf("worst gradient %q: off by %.2g of its norm", name, worst)
+			if !(worst < 1e-2) {
+				t.Errorf("gradient of %q off by %g of its norm", name, worst)
+			}
+		})
 	}
 }
 

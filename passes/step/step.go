@@ -4,16 +4,20 @@
 // and each optimizer state S of it as W.S; a masked W also has W.mask (bool, of W's shape). Outputs are loss (a scalar),
 // W.new, W.S.new and, if asked for, W.grad, the gradient of the loss as it is before clipping, scaling and decay.
 //
+// An optimizer that counts, and EMA, take step (float[1], from 1); with EMA, W.ema is a state too.
+//
 // An accumulating step graph has W.sum instead of optimizer states and returns W.sum.new = W.sum + gradient; the graph made by
 // Apply takes W, W.sum, W.S, lr and count (float[1], the number of steps summed) and returns W.new and W.S.new.
 package step
 
 import (
 	"fmt"
+	"slices"
 
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
 	"mqatc/passes/grad"
+	"mqatc/passes/memory"
 )
 
 // Pass is the name recorded in the nodes made here.
@@ -59,6 +63,17 @@ type Options struct {
 	EmitGrads  bool
 	Accumulate bool // sum gradients instead of updating; Apply's graph updates
 	Updates    []Update
+	// Lower gives the graph, with parts of its gradients as operators of grad.Domain, the forms that the machine runs fastest. Nil
+	// leaves standard operators.
+	Lower func(*ir.Model) error
+	// Expose are computed values of the model that the loss may read as if they were outputs.
+	Expose []string
+	// BatchStatistics lets each BatchNormalization with a trained scale or shift use the mean and variance of the batch, and updates
+	// its running statistics, which Statistics lists: they become states.
+	BatchStatistics bool
+	// Recompute divides the forward pass into so many segments at most, or memory.Auto, and computes values inside them a second time
+	// for the backward pass instead of keeping them; 0 keeps all. Results have the same bits.
+	Recompute int
 }
 
 // Build makes the step graph of m. m is not changed.
@@ -73,6 +88,13 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
+	if o.BatchStatistics {
+		updates, err := batchStatistics(s.Graph, o.Params)
+		if err != nil {
+			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+		}
+		o.Updates = append(slices.Clone(o.Updates), updates...)
+	}
 	loss := s.Graph.Outputs()[0]
 	wrt := make([]*ir.Value, len(o.Params))
 	for i, p := range o.Params {
@@ -83,7 +105,9 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 			return nil, fmt.Errorf("pass %s: %w", Pass, err)
 		}
 	}
-	grads, err := grad.Gradients(s.Graph, []grad.Seed{{Value: loss}}, wrt, grad.Options{})
+	cots := map[*ir.Value]*ir.Value{}
+	grads, err := grad.Gradients(s.Graph, []grad.Seed{{Value: loss}}, wrt,
+		grad.Options{Opaque: o.Lower != nil, Cotangent: func(v, ct *ir.Value) { cots[v] = ct }})
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +124,19 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 	}
 	if err := prune(s.Graph); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
+	}
+	if o.Recompute != 0 {
+		if _, err := memory.Recompute(s.Graph, memory.Options{Loss: loss, Weights: wrt, Cotangents: cots, Segments: o.Recompute}); err != nil {
+			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+		}
+	}
+	if o.Lower != nil {
+		if err := o.Lower(s); err != nil {
+			return nil, err
+		}
+		if err := prune(s.Graph); err != nil {
+			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+		}
 	}
 	uniqueNames(s.Graph)
 	if err := s.Verify(); err != nil {

@@ -87,7 +87,10 @@ type SessionOptions struct {
 	NoSpin bool
 	// NoArena frees memory at once instead of keeping it for the next run.
 	NoArena bool
-	// OptimizedModelPath, if set, receives the model as optimized by onnxruntime.
+	// NoMemoryPattern leaves out the second buffer that onnxruntime sets aside from the second run on for all values together: without
+	// it a run takes what its values take, with it up to twice as much.
+	NoMemoryPattern bool
+	// OptimizedModelPath, if set, receives the model as optimized by onnxruntime, its nodes in the order in which they run.
 	OptimizedModelPath string
 	// Profile, if set, is the prefix of the profile's path, which EndProfile returns.
 	Profile string
@@ -176,6 +179,11 @@ func (o SessionOptions) entries(b *binding.SessionOptions) error {
 			return fmt.Errorf("%s=%s: %w", k, all[k], err)
 		}
 	}
+	if o.NoMemoryPattern {
+		if err := b.SetMemPattern(false); err != nil {
+			return err
+		}
+	}
 	if o.NoArena {
 		return b.SetCpuMemArena(false)
 	}
@@ -223,6 +231,16 @@ func usableDevices(providers []string) []string {
 		}
 	}
 	return out
+}
+
+// CheckDevice reports whether sessions can run on a device, as SessionOptions.Device has it, with the library that is loaded.
+func CheckDevice(device string) error {
+	_, release, err := (SessionOptions{Device: device}).build()
+	if err != nil {
+		return err
+	}
+	release()
+	return nil
 }
 
 func (o SessionOptions) device(b *binding.SessionOptions) error {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 
@@ -39,6 +40,8 @@ type Config struct {
 	State map[string]*ir.Tensor
 	// Threads inside an operator; 0 leaves it to onnxruntime.
 	Threads int
+	// Optimized, if set, receives the step graph as onnxruntime runs it.
+	Optimized string
 	// Session sets further session options; Threads above wins.
 	Session ort.SessionOptions
 }
@@ -57,6 +60,7 @@ type Engine struct {
 	outs        map[string]*ort.Buffer    // loss and emitted values
 	stepRuns    [2][2]*ort.Binding        // by present set of states, of sums
 	applyRuns   [2][2]*ort.Binding
+	carried     []string // states that the step graph itself hands on where another graph updates: they are among the sums
 	cur, curSum int
 	steps       int64
 }
@@ -64,13 +68,18 @@ type Engine struct {
 // New loads the graphs, allocates all buffers and sets the state.
 func New(cfg Config) (_ *Engine, err error) {
 	cfg.Session.Threads = cfg.Threads
+	cfg.Session.NoMemoryPattern = true
 	e := &Engine{feeds: map[string]*ort.Buffer{}, pinned: map[string]bool{}, outs: map[string]*ort.Buffer{}}
 	defer func() {
 		if err != nil {
 			e.Close()
 		}
 	}()
-	if e.step, err = ort.NewSession(cfg.Step, cfg.Session); err != nil {
+	first := cfg.Session
+	if cfg.Optimized != "" {
+		first.OptimizedModelPath = cfg.Optimized
+	}
+	if e.step, err = ort.NewSession(cfg.Step, first); err != nil {
 		return nil, fmt.Errorf("train: step graph: %w", err)
 	}
 	if cfg.Apply != nil {
@@ -127,9 +136,17 @@ func (e *Engine) allocate() error {
 		return nil
 	}
 	if e.apply != nil {
-		isSum := func(n string) bool { return strings.HasSuffix(n, sumSuffix) }
-		if err := own(&e.sums, e.step.Outputs(), isSum); err != nil {
+		made := map[string]bool{}
+		for _, v := range e.apply.Outputs() {
+			made[v.Name] = true
+		}
+		if err := own(&e.sums, e.step.Outputs(), func(n string) bool { return !made[n+newSuffix] }); err != nil {
 			return err
+		}
+		for name := range e.sums[0] {
+			if !strings.HasSuffix(name, sumSuffix) {
+				e.carried = append(e.carried, name)
+			}
 		}
 	}
 	if err := own(&e.bufs, e.updating().Outputs(), func(string) bool { return true }); err != nil {
@@ -138,6 +155,7 @@ func (e *Engine) allocate() error {
 	for name := range e.bufs[0] {
 		e.states = append(e.states, name)
 	}
+	e.states = append(e.states, e.carried...)
 	sort.Strings(e.states)
 	for name, t := range types {
 		b, err := newBuffer(name, t)
@@ -219,7 +237,7 @@ func (e *Engine) binding(s *ort.Session, p, sum int) (*ort.Binding, error) {
 
 func (e *Engine) start(state map[string]*ir.Tensor) error {
 	for _, name := range sortedKeys(state) {
-		if e.bufs[0][name] == nil && e.feeds[name] == nil {
+		if e.Buffer(name) == nil {
 			return fmt.Errorf("train: the step graph has no input %q to start from", name)
 		}
 		if err := e.Set(name, state[name]); err != nil {
@@ -256,8 +274,10 @@ func (e *Engine) Step(lr float64, micro ...Feeds) (float64, error) {
 	e.scalar(rateName, float32(lr))
 	e.scalar(stepName, float32(e.steps+1))
 	e.scalar(countName, float32(len(micro)))
-	for _, b := range e.sums[e.curSum] {
-		clear(b.Bytes())
+	for name, b := range e.sums[e.curSum] {
+		if !slices.Contains(e.carried, name) {
+			clear(b.Bytes())
+		}
 	}
 	total := 0.0
 	for _, f := range micro {
@@ -318,10 +338,16 @@ func (e *Engine) Steps() int { return int(e.steps) }
 // States lists the tensors that steps change, sorted: trained tensors and states of optimizer and quantizers.
 func (e *Engine) States() []string { return append([]string{}, e.states...) }
 
+// IsState reports a tensor that steps change.
+func (e *Engine) IsState(name string) bool { return slices.Contains(e.states, name) }
+
 // Buffer is the present content of a state or of an input that stays, for reading and writing in place between two steps; the
 // next step makes another buffer the present one. It is nil where there is no such input.
 func (e *Engine) Buffer(name string) *ort.Buffer {
 	if b := e.bufs[e.cur][name]; b != nil {
+		return b
+	}
+	if b := e.sums[e.curSum][name]; b != nil && slices.Contains(e.carried, name) {
 		return b
 	}
 	return e.feeds[name]

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"sort"
+	"strconv"
+	"strings"
 )
 
 // Schedule is the learning rate of a step, counted from 0, in a run of so many steps.
@@ -66,14 +68,74 @@ func Warm(s Schedule, rise int) Schedule {
 	}
 }
 
-// ParseSchedule reads "constant", "cosine", "cosine:WARMUP" (a part of the run) or "decay:F1,F2,..." (a tenth at each part).
+// Steps multiplies the rate by factor after every so many steps.
+func Steps(lr float64, every int, factor float64) Schedule {
+	return func(step, _ int) float64 { return lr * math.Pow(factor, float64(step/max(every, 1))) }
+}
+
+// Entry is one row of a table of rates: from step From on, counted from 0, the rate is Rate.
+type Entry struct {
+	From int
+	Rate float64
+}
+
+// Rates looks the rate up in a table; rows stand in ascending order and the first at 0.
+func Rates(rows []Entry) (Schedule, error) {
+	if len(rows) == 0 || rows[0].From != 0 {
+		return nil, fmt.Errorf("train: a table of rates starts at step 0")
+	}
+	for i, r := range rows {
+		if !(r.Rate >= 0) || math.IsInf(r.Rate, 0) || i > 0 && r.From <= rows[i-1].From {
+			return nil, fmt.Errorf("train: row %d of the table of rates (%d:%v) is out of order or range", i+1, r.From, r.Rate)
+		}
+	}
+	return func(step, _ int) float64 {
+		i := sort.Search(len(rows), func(i int) bool { return rows[i].From > step })
+		return rows[max(i-1, 0)].Rate
+	}, nil
+}
+
+// parseTable reads STEP:RATE,...
+func parseTable(text string) (Schedule, error) {
+	var rows []Entry
+	for _, pair := range strings.Split(text, ",") {
+		from, rate, _ := strings.Cut(pair, ":")
+		f, err := strconv.Atoi(strings.TrimSpace(from))
+		if err != nil {
+			return nil, fmt.Errorf("train: schedule table:%s: %q is no STEP:RATE", text, pair)
+		}
+		r, err := strconv.ParseFloat(strings.TrimSpace(rate), 64)
+		if err != nil {
+			return nil, fmt.Errorf("train: schedule table:%s: %q is no STEP:RATE", text, pair)
+		}
+		rows = append(rows, Entry{f, r})
+	}
+	return Rates(rows)
+}
+
+// ParseSchedule reads "constant", "cosine", "cosine:WARMUP" (a part of the run), "decay:F1,F2,..." (a tenth at each part of the run),
+// "step:N" or "step:N,FACTOR" (a tenth, or FACTOR, after every N steps), or "table:STEP:RATE,..." (rates in place of lr, from steps
+// counted from 0 on).
 func ParseSchedule(text string, lr float64) (Schedule, error) {
 	if !(lr >= 0) || math.IsInf(lr, 0) {
 		return nil, fmt.Errorf("train: learning rate %v", lr)
 	}
+	if rows, ok := strings.CutPrefix(text, "table:"); ok {
+		return parseTable(rows)
+	}
 	name, args, err := splitArgs(text)
 	if err != nil {
 		return nil, err
+	}
+	if name == "step" && (len(args) == 1 || len(args) == 2) {
+		factor := 0.1
+		if len(args) == 2 {
+			factor = args[1]
+		}
+		if n := args[0]; !(n >= 1 && n <= math.MaxInt32 && n == math.Trunc(n)) || !(factor >= 0 && factor <= 1) {
+			return nil, fmt.Errorf("train: schedule %q: a number of steps, and a factor of 0..1", text)
+		}
+		return Steps(lr, int(args[0]), factor), nil
 	}
 	for _, a := range args {
 		if !(a >= 0 && a < 1) {
@@ -92,5 +154,5 @@ func ParseSchedule(text string, lr float64) (Schedule, error) {
 	case name == "decay" && len(args) > 0:
 		return Decay(lr, 0.1, args...), nil
 	}
-	return nil, fmt.Errorf("train: unknown schedule %q: constant, cosine[:WARMUP] or decay:PART,...", text)
+	return nil, fmt.Errorf("train: unknown schedule %q: constant, cosine[:WARMUP], decay:PART,..., step:N[,FACTOR] or table:STEP:RATE,...", text)
 }

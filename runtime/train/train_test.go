@@ -165,12 +165,27 @@ func TestSchedules(t *testing.T) {
 	if _, err := Table(1, []Point{{0.5, 1}}); err == nil {
 		t.Error("a table that starts late was accepted")
 	}
-	for _, text := range []string{"constant", "cosine", "cosine:0.1", "decay:0.3,0.6"} {
+	every, err := ParseSchedule("step:300,0.5", 0.1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(every, 299, 0.1)
+	near(every, 300, 0.05)
+	near(every, 900, 0.0125)
+	rows, err := ParseSchedule("table:0:0.01,500:0.001, 900:0", 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near(rows, 499, 0.01)
+	near(rows, 500, 0.001)
+	near(rows, 950, 0)
+	for _, text := range []string{"constant", "cosine", "cosine:0.1", "decay:0.3,0.6", "step:10"} {
 		if _, err := ParseSchedule(text, 0.1); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
-	for _, text := range []string{"", "linear", "cosine:2", "decay", "decay:x", "constant:1"} {
+	for _, text := range []string{"", "linear", "cosine:2", "decay", "decay:x", "constant:1", "step", "step:0", "step:1.5", "step:5,2", "table", "table:", "table:5:1", "table:0:1,0:2",
+		"table:0:x", "table:0:-1", "table:0:NaN", "table:0"} {
 		if _, err := ParseSchedule(text, 0.1); err == nil {
 			t.Errorf("%q was accepted", text)
 		}

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"image"
 	"image/png"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"mqatc/onnx/format"
 )
 
 // maxWritten is what six digits of a BOP image name allow.
@@ -27,49 +28,27 @@ const (
 // scene_gt_info.json. Units are mm, object 1 is the satellite. The folder must
 // be absent or empty; it appears whole, by a rename, or not at all. Its bytes
 // depend on cfg and n alone. progress, if not nil, is called from several goroutines.
-func Write(dir string, cfg Config, n, workers int, progress func(done, total int)) (err error) {
-	cfg, err = cfg.withDefaults()
+func Write(dir string, cfg Config, n, workers int, progress func(done, total int)) error {
+	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return err
 	}
 	if n < 1 || n > maxWritten {
 		return fmt.Errorf("cubesat: number of images %d is outside 1..%d", n, maxWritten)
 	}
-	dir = filepath.Clean(dir)
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return fmt.Errorf("cubesat: folder %s is not empty", dir)
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cubesat: %w", err)
-	}
-	parent := filepath.Dir(dir)
-	if err := os.MkdirAll(parent, 0o777); err != nil {
-		return fmt.Errorf("cubesat: %w", err)
-	}
-	tmp, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+".tmp-")
+	err = format.WriteFolder(dir, func(tmp string) error {
+		if err := writeModels(tmp); err != nil {
+			return err
+		}
+		if err := writeCamera(tmp, cfg); err != nil {
+			return err
+		}
+		return writeScene(tmp, cfg, n, workers, progress)
+	})
 	if err != nil {
 		return fmt.Errorf("cubesat: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("cubesat: %w", err), os.RemoveAll(tmp))
-		}
-	}()
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return err
-	}
-	if err := writeModels(tmp); err != nil {
-		return err
-	}
-	if err := writeCamera(tmp, cfg); err != nil {
-		return err
-	}
-	if err := writeScene(tmp, cfg, n, workers, progress); err != nil {
-		return err
-	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return os.Rename(tmp, dir)
+	return nil
 }
 
 func writeFile(path string, data []byte) error {

@@ -35,7 +35,7 @@ func blank(t *testing.T, m *ir.Model) {
 	t.Helper()
 	var zeros []byte
 	for _, v := range m.Graph.Initializers() {
-		if !trained(v) {
+		if !trained(v.Name()) {
 			continue
 		}
 		n := len(v.Init().Raw())

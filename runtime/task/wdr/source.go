@@ -8,6 +8,7 @@ import (
 
 	"mqatc/onnx/ir"
 	"mqatc/runtime/data/bop"
+	"mqatc/runtime/task/augment"
 	"mqatc/runtime/task/prep"
 	"mqatc/runtime/train"
 )
@@ -17,6 +18,8 @@ type Data struct {
 	Input  *prep.Input
 	Layout *Layout
 	Config Config
+	// Augment changes images that are drawn for training; nil changes none. It is set before the first sample is made.
+	Augment *augment.Spec
 
 	src     bop.Source
 	idx     []int
@@ -71,6 +74,7 @@ type prepared struct {
 	k       [9]float64 // camera in network pixels
 	targets []target
 	at      []int16 // target that covers a cell, -1 for none
+	labels  []int16 // the same for each pixel, where images are augmented
 }
 
 func (d *Data) prepare(i int) (*prepared, error) {
@@ -87,7 +91,7 @@ func (d *Data) prepare(i int) (*prepared, error) {
 	if p, err = d.read(s); err != nil {
 		return nil, fmt.Errorf("wdr: image %s: %w", s.Name, err)
 	}
-	size := int64(len(p.rgb) + 2*len(p.at) + 200*len(p.targets) + 200)
+	size := int64(len(p.rgb) + 2*len(p.at) + 2*len(p.labels) + 200*len(p.targets) + 200)
 	d.mu.Lock()
 	if d.cache[i] == nil && d.left >= size {
 		d.cache[i] = p
@@ -110,6 +114,12 @@ func (d *Data) read(s *bop.Sample) (*prepared, error) {
 	for c := range p.at {
 		p.at[c] = -1
 	}
+	if d.Augment != nil && d.Augment.Moves() {
+		p.labels = make([]int16, d.Input.Width*d.Input.Height)
+		for i := range p.labels {
+			p.labels[i] = -1
+		}
+	}
 	for k := range s.Instances {
 		in := &s.Instances[k]
 		class, known := d.class[in.ObjID]
@@ -130,6 +140,11 @@ func (d *Data) read(s *bop.Sample) (*prepared, error) {
 				p.at[c] = int16(len(p.targets) - 1)
 			}
 		}
+		for i := range p.labels {
+			if p.labels[i] < 0 && cover(float64(i%d.Input.Width)+0.5, float64(i/d.Input.Width)+0.5) {
+				p.labels[i] = int16(len(p.targets) - 1)
+			}
+		}
 	}
 	return p, nil
 }
@@ -138,7 +153,6 @@ func (d *Data) target(class int, in *bop.Instance, k [9]float64) (target, [][2]f
 	o := d.objects[class]
 	t := target{class: class}
 	var pixels [][2]float64
-	lo, hi := [2]float64{math.Inf(1), math.Inf(1)}, [2]float64{math.Inf(-1), math.Inf(-1)}
 	for _, q := range o.points {
 		var x [3]float64
 		for r := range 3 {
@@ -150,11 +164,8 @@ func (d *Data) target(class int, in *bop.Instance, k [9]float64) (target, [][2]f
 		t.points = append(t.points, [3]float32{float32(x[0] / o.diameter), float32(x[1] / o.diameter), float32(x[2] / o.diameter)})
 		u := [2]float64{k[0]*x[0]/x[2] + k[2], k[4]*x[1]/x[2] + k[5]}
 		pixels = append(pixels, u)
-		for a := range 2 {
-			lo[a], hi[a] = min(lo[a], u[a]), max(hi[a], u[a])
-		}
 	}
-	t.span = max(hi[0]-lo[0], hi[1]-lo[1])
+	t.span = span(pixels)
 	t.levels = d.Layout.weights(d.Config, t.span)
 	return t, pixels, nil
 }
@@ -174,11 +185,15 @@ func coverage(in *bop.Instance, g prep.Geometry, pixels [][2]float64) (func(x, y
 	return func(x, y float64) bool { return inside(hull, x, y) }, nil
 }
 
-// Sample makes the tensors of image i: the network's input and the targets of Loss.
-func (d *Data) Sample(i int, _ *rand.Rand) (train.Feeds, error) {
+// Sample makes the tensors of image i: the network's input and the targets of Loss. Without rng the image is as it is, with it as
+// Augment changes it.
+func (d *Data) Sample(i int, rng *rand.Rand) (train.Feeds, error) {
 	p, err := d.prepare(i)
 	if err != nil {
 		return nil, err
+	}
+	if d.Augment != nil && rng != nil {
+		p = d.augmented(p, rng)
 	}
 	image, err := d.Input.Tensor(p.rgb)
 	if err != nil {

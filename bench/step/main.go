@@ -1,0 +1,198 @@
+// Command step times training steps of the networks that export.py wrote, on onnxruntime and in PyTorch, and compares their memory.
+//
+// usage: go run ./bench/step [-lsq] [-n ROUNDS] [-steps N] [-rivals eager,channels-last,compile] [-networks NAME,...] OUT
+//
+// Each runs in a process of its own; they take turns, so that one works while the others sleep. A ratio is the least median of the
+// rivals over our median, medians taken over all steps of all rounds. PYTHON names an interpreter with torch and torchvision. THREADS
+// are those of each side, 2 by default.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+type network struct {
+	Name  string `json:"name"`
+	File  string `json:"file"`
+	Batch int64  `json:"batch"`
+	Side  int64  `json:"side"`
+}
+
+// answer is what a process says after some steps.
+type answer struct {
+	Seconds []float64 `json:"seconds"`
+	Bytes   int64     `json:"bytes"` // peak above what the process held before it made the network
+}
+
+func main() {
+	lsq := flag.Bool("lsq", false, "train fake-quantized weights and activations with their step sizes")
+	rounds := flag.Int("n", 8, "rounds")
+	steps := flag.Int("steps", 6, "steps in a round")
+	rivals := flag.String("rivals", "eager,channels-last", "how PyTorch runs")
+	names := flag.String("networks", "", "names; all where empty")
+	serving := flag.String("serve", "", "file of the network to train (used by this command itself)")
+	batch := flag.Int64("batch", 0, "images in a step of -serve")
+	profile := flag.String("profile", "", "with -serve, prefix of onnxruntime's profile")
+	flag.Parse()
+	var err error
+	switch {
+	case *serving != "":
+		err = serve(*serving, *batch, *lsq, *profile)
+	case flag.NArg() != 1 || *rounds < 1 || *steps < 1:
+		flag.Usage()
+		os.Exit(2)
+	default:
+		err = table(flag.Arg(0), *lsq, *rounds, *steps, strings.Split(*rivals, ","), *names)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "step:", err)
+		os.Exit(1)
+	}
+}
+
+func table(dir string, lsq bool, rounds, steps int, rivals []string, only string) error {
+	raw, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		return err
+	}
+	var index struct {
+		Torch    string    `json:"torch"`
+		Networks []network `json:"networks"`
+	}
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(w, "ms, torch %s\tbatch\tpixels\tmqatc\tbest\t", index.Torch)
+	for _, r := range rivals {
+		fmt.Fprintf(w, "%s\tbest\t", r)
+	}
+	fmt.Fprint(w, "ratio\tMB\ttorch MB\tpart\t\n")
+	product, count := 0.0, 0
+	for _, n := range index.Networks {
+		if only != "" && !slices.Contains(strings.Split(only, ","), n.Name) {
+			continue
+		}
+		r, err := compare(dir, n, lsq, rounds, steps, rivals)
+		if err != nil {
+			return fmt.Errorf("%s: %w", n.Name, err)
+		}
+		fmt.Fprintf(w, "%s\t%d\t%d\t", n.Name, n.Batch, n.Side)
+		best := math.Inf(1)
+		for i, s := range r {
+			fmt.Fprintf(w, "%.1f\t%.1f\t", 1e3*median(s.Seconds), 1e3*slices.Min(s.Seconds))
+			if i > 0 {
+				best = min(best, median(s.Seconds))
+			}
+		}
+		least := slices.MinFunc(r[1:], func(a, b answer) int { return int(a.Bytes - b.Bytes) }).Bytes
+		ratio := best / median(r[0].Seconds)
+		fmt.Fprintf(w, "%.2f\t%d\t%d\t%.2f\t\n", ratio, r[0].Bytes>>20, least>>20, float64(r[0].Bytes)/float64(least))
+		product, count = product+math.Log(ratio), count+1
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Printf("geometric mean of %d ratios %.2f\n", count, math.Exp(product/float64(max(count, 1))))
+	return nil
+}
+
+// compare lets us and the rivals take turns. The answers stand in this order.
+func compare(dir string, n network, lsq bool, rounds, steps int, rivals []string) ([]answer, error) {
+	python := os.Getenv("PYTHON")
+	if python == "" {
+		python = "python3"
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	_, source, _, _ := runtime.Caller(0)
+	commands := []*exec.Cmd{exec.Command(self, "-serve", filepath.Join(dir, n.File), "-batch", fmt.Sprint(n.Batch), fmt.Sprintf("-lsq=%v", lsq))}
+	for _, r := range rivals {
+		flag := "0"
+		if lsq {
+			flag = "1"
+		}
+		commands = append(commands, exec.Command(python, filepath.Join(filepath.Dir(source), "export.py"), "--serve", n.Name, r, flag))
+	}
+	var players []*player
+	defer func() {
+		for _, p := range players {
+			p.stop()
+		}
+	}()
+	for _, c := range commands {
+		p, err := start(c)
+		if err != nil {
+			return nil, err
+		}
+		players = append(players, p)
+	}
+	out := make([]answer, len(players))
+	for round := range rounds + 1 {
+		for i, p := range players {
+			a, err := p.ask(max(2, steps*min(round, 1)))
+			if err != nil {
+				return nil, err
+			}
+			if round > 0 { // the first one warms up
+				out[i].Seconds = append(out[i].Seconds, a.Seconds...)
+			}
+			out[i].Bytes = a.Bytes
+		}
+	}
+	return out, nil
+}
+
+type player struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func start(c *exec.Cmd) (*player, error) {
+	c.Stderr = os.Stderr
+	in, err := c.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	return &player{c, in, bufio.NewReader(out)}, c.Start()
+}
+
+func (p *player) ask(steps int) (a answer, err error) {
+	if _, err := fmt.Fprintln(p.in, steps); err != nil {
+		return a, err
+	}
+	line, err := p.out.ReadBytes('\n')
+	if err != nil {
+		return a, fmt.Errorf("%s ended: %w", p.cmd.Path, err)
+	}
+	return a, json.Unmarshal(line, &a)
+}
+
+func (p *player) stop() {
+	p.in.Close()
+	_ = p.cmd.Wait()
+}
+
+func median(s []float64) float64 {
+	s = slices.Sorted(slices.Values(s))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"mqatc/compiler/fit"
+	"mqatc/compiler/frontend"
+	"mqatc/onnx/format"
+	"mqatc/onnx/ir"
+	"mqatc/onnx/op"
+	"mqatc/passes/quant"
+	"mqatc/passes/step"
+	"mqatc/passes/weights"
+	"mqatc/runtime/ort"
+	"mqatc/runtime/train"
+)
+
+// serve trains the network at path: for each line N of standard input N steps, answered by a line of JSON.
+func serve(path string, batch int64, lsq bool, profile string) error {
+	threads := 2
+	if s := os.Getenv("THREADS"); s != "" {
+		var err error
+		if threads, err = strconv.Atoi(s); err != nil {
+			return err
+		}
+	}
+	ctx := context.Background()
+	if err := ort.Open(ctx, ort.Options{}); err != nil {
+		return err
+	}
+	before := peak()
+	e, feeds, err := engine(ctx, path, batch, lsq, train.Config{Threads: threads, Session: ort.SessionOptions{Profile: profile}})
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
+		n, err := strconv.Atoi(in.Text())
+		if err != nil {
+			return err
+		}
+		var a answer
+		for range n {
+			start := time.Now()
+			if _, err := e.Step(1e-4, feeds); err != nil {
+				return err
+			}
+			a.Seconds = append(a.Seconds, time.Since(start).Seconds())
+		}
+		a.Bytes = peak() - before
+		if err := json.NewEncoder(os.Stdout).Encode(a); err != nil {
+			return err
+		}
+	}
+	return in.Err()
+}
+
+// peak is the most memory that the process held; Linux counts it in KiB.
+func peak() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return u.Maxrss << 10
+}
+
+// engine is the step of the network at path with the images to feed it.
+func engine(ctx context.Context, path string, batch int64, lsq bool, cfg train.Config) (*train.Engine, train.Feeds, error) {
+	src, err := frontend.Read(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	f, err := frontend.Prepare(ctx, src, frontend.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	m := f.Model
+	params := step.Trainable(m)
+	if lsq {
+		more, err := quantize(m)
+		if err != nil {
+			return nil, nil, err
+		}
+		params = append(params, more...)
+	}
+	loss, err := square(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	lowering, err := fit.Lowering("cpu")
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := step.Build(m, step.Options{Loss: loss, Batch: batch, Params: params, Optimizer: step.Optimizer{Name: "sgd", Momentum: 0.9}, Lower: lowering})
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.State = map[string]*ir.Tensor{}
+	for _, p := range params {
+		cfg.State[p.Name] = m.Graph.Value(p.Name).Init()
+	}
+	if cfg.Step, err = format.Marshal(s); err != nil {
+		return nil, nil, err
+	}
+	e, err := train.New(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, feeds := rand.New(rand.NewPCG(1, 2)), train.Feeds{}
+	for _, v := range s.Graph.Inputs() {
+		if name := v.Name(); name == "image" || name == "target" {
+			d, n := []int64{}, int64(1)
+			for _, k := range v.Shape() {
+				d, n = append(d, k.Size), n*k.Size
+			}
+			x := make([]float32, n)
+			for i := range x {
+				if name == "image" {
+					x[i] = r.Float32()
+				}
+			}
+			if feeds[name], err = ir.FromFloat32s(x, d...); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return e, feeds, nil
+}
+
+// square is the loss mean((y - target)^2).
+func square(m *ir.Model) (*ir.Model, error) {
+	out := m.Graph.Outputs()[0]
+	l := ir.NewModel("square", 17)
+	y, err := l.Graph.AddInput(out.Name(), out.Type.Clone())
+	if err != nil {
+		return nil, err
+	}
+	t, err := l.Graph.AddInput("target", out.Type.Clone())
+	if err != nil {
+		return nil, err
+	}
+	b := ir.NewBuilder(l.Graph, "loss", op.InferNode)
+	d := b.Op("Sub", []*ir.Value{y, t})
+	loss := b.Op("ReduceMean", []*ir.Value{b.Op("Mul", []*ir.Value{d, d})}, ir.AInt("keepdims", 0))
+	if err := b.Err(); err != nil {
+		return nil, err
+	}
+	return l, l.Graph.SetOutputs(loss)
+}
+
+// quantize puts LSQ on all weights, 4 bits by output channel, and on what their operators read, 8 bits, and lists the step sizes.
+func quantize(m *ir.Model) ([]step.Param, error) {
+	var readers []*ir.Node
+	spec := quant.Spec{Weights: map[string]quant.WeightSpec{}}
+	for _, p := range weights.Find(m.Graph) {
+		if p.Kind == weights.Weight {
+			spec.Weights[p.Value.Name()] = quant.WeightSpec{Bits: 4, Quantizer: "lsq"}
+			readers = append(readers, p.Nodes...)
+		}
+	}
+	var params []step.Param
+	r, err := quant.Insert(m, spec)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range r.Weights {
+		for _, s := range w.States {
+			params = append(params, step.Param{Name: s.Name, GradScale: s.GradScale, Min: s.Min})
+		}
+	}
+	for i, n := range readers {
+		name := fmt.Sprintf("activation%d.step", i)
+		t, err := ir.FromFloat32s([]float32{0.02}, 1)
+		if err != nil {
+			return nil, err
+		}
+		s, err := m.Graph.AddInitializer(name, t)
+		if err != nil {
+			return nil, err
+		}
+		b := ir.NewBuilder(m.Graph, "lsq", op.InferNode)
+		b.Before = n
+		x := b.Op("Clip", []*ir.Value{b.Op("Div", []*ir.Value{n.Input(0), s}), b.Float(-128), b.Float(127)})
+		q := b.Op("Mul", []*ir.Value{b.Op("Round", []*ir.Value{x}), s})
+		if err := b.Err(); err != nil {
+			return nil, err
+		}
+		if err := m.Graph.SetInput(n, 0, q); err != nil {
+			return nil, err
+		}
+		params = append(params, step.Param{Name: name, GradScale: float32(1 / math.Sqrt(127)), Min: 1e-6})
+	}
+	return params, nil
+}

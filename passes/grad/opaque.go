@@ -1,0 +1,73 @@
+package grad
+
+import (
+	"fmt"
+
+	"mqatc/onnx/ir"
+	"mqatc/onnx/op"
+)
+
+// Domain is that of operators that stand for a part of a gradient until Expand, or a lowering, gives them a form that runs. They are
+// made with Options.Opaque, for convolutions over two dimensions in float with static sizes.
+const Domain = "mqatc"
+
+// Operators of Domain. Both have the attributes kernel_shape, strides, dilations, pads and group of the convolution they belong to,
+// and shape, the sizes of what they compute. pads are those that the windows reach: begins as the convolution has them, ends as far
+// as the last window goes beyond the input, negative where it falls short of its end.
+const (
+	ConvWeightGrad = "ConvWeightGrad" // (x [N,C,H,W], dy [N,K,h,w]) -> [K, C/group, kh, kw]
+	ConvInputGrad  = "ConvInputGrad"  // (dy [N,K,h,w], weights [K, C/group, kh, kw]) -> [N,C,H,W]
+)
+
+// Expand replaces the operators of Domain in g by the standard ones that Gradients writes without Options.Opaque.
+func Expand(g *ir.Graph) error {
+	b := ir.NewBuilder(g, "grad", op.InferNode)
+	tables := map[string]*ir.Value{}
+	for n := g.First(); n != nil; {
+		next := n.Next()
+		if n.Domain == Domain {
+			if err := expand(b, n, tables); err != nil {
+				return err
+			}
+		}
+		n = next
+	}
+	return nil
+}
+
+func expand(b *ir.Builder, n *ir.Node, tables map[string]*ir.Value) error {
+	out := n.Output(0)
+	b.Before, b.Site = n, out.Name()
+	c := &call{Builder: b, n: n, dt: out.DType(), memo: map[string]*ir.Value{}, tables: tables}
+	dims := c.dims(out)
+	w := window{kernel: n.Ints("kernel_shape"), strides: n.Ints("strides"), dilations: n.Ints("dilations"), lo: n.Ints("pads")[:2], hi: n.Ints("pads")[2:]}
+	var v *ir.Value
+	if n.Op == ConvWeightGrad {
+		w.in, w.out = c.dims(n.Input(0))[2:], c.dims(n.Input(1))[2:]
+		v = c.weightForm(n.Input(0), n.Input(1), dims, w, n.Int("group", 1))
+	} else {
+		w.in, w.out = dims[2:], c.dims(n.Input(0))[2:]
+		v = c.inputForm(n.Input(0), n.Input(1), nil, w, n.Int("group", 1))
+	}
+	if err := b.Err(); err != nil {
+		return fmt.Errorf("pass grad: node %v: %w", n, err)
+	}
+	if err := n.Graph().ReplaceAllUses(out, v); err != nil {
+		return fmt.Errorf("pass grad: node %v: %w", n, err)
+	}
+	return n.Graph().Remove(n)
+}
+
+// opaque makes a node of Domain, nil where only the standard form will do.
+func (c *call) opaque(name string, a, b *ir.Value, dims []int64, w window, group int64) *ir.Value {
+	if !c.later || w.in == nil || len(w.kernel) != 2 || c.dt != ir.Float32 || dims == nil {
+		return nil
+	}
+	at := append(w.attrs(group), ir.AInts("pads", append(append([]int64{}, w.lo...), w.trailing(0), w.trailing(1))...), ir.AInts("shape", dims...))
+	infer := c.Infer
+	c.Infer = nil
+	v := c.Node(ir.NodeSpec{Op: name, Domain: Domain, Inputs: []*ir.Value{a, b}, Attrs: at}, 1)[0]
+	c.Infer = infer
+	v.Type = ir.TensorType(c.dt, ir.StaticShape(dims...))
+	return v
+}

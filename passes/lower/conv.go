@@ -1,0 +1,229 @@
+package lower
+
+import (
+	"mqatc/onnx/ir"
+)
+
+// conv lowers a convolution of two dimensions. Few input channels are read as they are; in groups, whole blocks go together or each
+// channel stands alone.
+func conv(l *lowerer, n *ir.Node) *ir.Value {
+	x, w := n.Input(0), n.Input(1)
+	_, okX := dims4(x)
+	dw, okW := dims4(w)
+	dy, okY := dims4(n.Output(0))
+	if !okX || !okW || !okY {
+		return nil
+	}
+	group, k, c := n.Int("group", 1), dw[0], dw[1]
+	attrs := []ir.Attr{ir.AInts("kernel_shape", dw[2], dw[3]), ir.AInt("group", group)}
+	for _, a := range n.Attrs() {
+		if a.Name != "kernel_shape" && a.Name != "group" {
+			attrs = append(attrs, a)
+		}
+	}
+	var in, weights *ir.Value
+	kp := l.up(k)
+	switch {
+	case group > 1 && c == 1 && k == group && l.whole(k):
+		in, weights = l.toBlocked(x), l.depthwise(w, false)
+	case group > 1 && l.whole(c) && l.whole(k/group):
+		in, weights = l.toBlocked(x), l.forward(w, true)
+	case group > 1:
+		return nil
+	case c < l.block:
+		in, weights = x, l.forward(l.filled(w, kp, c), false)
+	default:
+		in, weights = l.toBlocked(x), l.forward(l.filled(w, kp, l.up(c)), true)
+	}
+	ins := []*ir.Value{in, weights}
+	if b := n.Input(2); b != nil {
+		if bd, ok := b.StaticDims(); !ok || len(bd) != 1 {
+			return nil
+		}
+		ins = append(ins, l.padChannels(b, 0, kp))
+	}
+	act := activation(n)
+	if act != nil {
+		attrs = append(attrs, fusedAttrs(act)...)
+	}
+	v := l.nchwc("Conv", []int64{dy[0], kp, dy[2], dy[3]}, ins, attrs...)
+	if act != nil {
+		l.fused[act] = true
+		l.blocked[act.Output(0)] = v
+	}
+	return v
+}
+
+// activation is the only reader of a convolution, where it is one that a blocked convolution computes on its way.
+func activation(n *ir.Node) *ir.Node {
+	out := n.Output(0)
+	if len(out.Uses()) != 1 || out.IsOutput() {
+		return nil
+	}
+	a := out.Uses()[0].Node
+	if a.Graph() != n.Graph() || a.Domain != "" || len(a.Outputs()) != 1 {
+		return nil
+	}
+	switch a.Op {
+	case "Relu", "LeakyRelu", "Sigmoid", "Tanh":
+		return a
+	case "Clip":
+		_, lo := number(a.Input(1))
+		_, hi := number(a.Input(2))
+		if lo && hi {
+			return a
+		}
+	}
+	return nil
+}
+
+func fusedAttrs(a *ir.Node) []ir.Attr {
+	out := []ir.Attr{ir.AString("activation", a.Op)}
+	switch a.Op {
+	case "LeakyRelu":
+		out = append(out, ir.AFloats("activation_params", a.Float("alpha", 0.01)))
+	case "Clip":
+		lo, _ := number(a.Input(1))
+		hi, _ := number(a.Input(2))
+		out = append(out, ir.AFloats("activation_params", float32(lo), float32(hi)))
+	}
+	return out
+}
+
+// window is the geometry of a gradient's convolution.
+type window struct{ kernel, strides, dilations, pads []int64 }
+
+func windowOf(n *ir.Node) window {
+	return window{n.Ints("kernel_shape"), n.Ints("strides"), n.Ints("dilations"), n.Ints("pads")}
+}
+
+func (w window) dense() bool { return w.strides[0] == 1 && w.strides[1] == 1 }
+
+// inputGrad lowers the gradient of a convolution by its input.
+func inputGrad(l *lowerer, n *ir.Node) *ir.Value {
+	dy, w := n.Input(0), n.Input(1)
+	d, okD := dims4(dy)
+	dw, okW := dims4(w)
+	dx, okX := dims4(n.Output(0))
+	if !okD || !okW || !okX {
+		return nil
+	}
+	win := windowOf(n)
+	group := n.Int("group", 1)
+	if group > 1 {
+		if dw[1] != 1 || dw[0] != group || !l.whole(group) {
+			return nil
+		}
+		return l.depthwiseInputGrad(n, win, d, dx)
+	}
+	switch {
+	case win.dense():
+		pads := win.flipped()
+		if pads == nil {
+			return nil
+		}
+		return l.turnedConv(dy, w, win, pads, dx)
+	case product(win.kernel) == 1 && win.pads[0] == 0 && win.pads[1] == 0:
+		one := window{win.kernel, []int64{1, 1}, win.dilations, []int64{0, 0, 0, 0}}
+		y := l.turnedConv(dy, w, one, one.pads, []int64{d[0], dx[1], d[2], d[3]})
+		return l.spread(y, win.strides, dx)
+	case win.dilations[0] == 1 && win.dilations[1] == 1:
+		return l.phases(dy, w, win, d, dx)
+	}
+	return nil
+}
+
+// flipped are the pads of the convolution with the kernel turned round; nil where one would be negative.
+func (w window) flipped() []int64 {
+	out := make([]int64, 4)
+	for i := range 2 {
+		reach := (w.kernel[i] - 1) * w.dilations[i]
+		out[i], out[2+i] = reach-w.pads[i], reach-w.pads[2+i]
+		if out[i] < 0 || out[2+i] < 0 {
+			return nil
+		}
+	}
+	return out
+}
+
+// turnedConv is the convolution of dy with w turned round, blocked, of C filled up.
+func (l *lowerer) turnedConv(dy, w *ir.Value, win window, pads, dx []int64) *ir.Value {
+	dw, _ := w.StaticDims()
+	in, kp := dy, dw[0]
+	if kp >= l.block || l.blocked[dy] != nil {
+		in, kp = l.toBlocked(dy), l.up(kp)
+	}
+	cp := l.up(dw[1])
+	weights := l.backward(l.filled(w, kp, cp))
+	return l.nchwc("Conv", []int64{dx[0], cp, dx[2], dx[3]}, []*ir.Value{in, weights}, ir.AInts("kernel_shape", win.kernel...), ir.AInts("strides", 1, 1),
+		ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", 1))
+}
+
+// spread puts zeros between the elements of a blocked value: those stand at multiples of the strides in sizes dx.
+func (l *lowerer) spread(v *ir.Value, strides, dx []int64) *ir.Value {
+	d, _ := v.StaticDims()
+	n, h, w, b := d[0]*d[1]/l.block, d[2], d[3], l.block
+	x := l.reshape(v, n*h*w, b)
+	if strides[1] > 1 { // a product with [1 0] is several times faster than Pad on short rows
+		x = l.op("MatMul", x, l.wider(strides[1]))
+	}
+	x = l.reshape(x, n*h, w*strides[1]*b)
+	if strides[0] > 1 {
+		x = l.op("Pad", x, l.b.Int64s(0, 0, 0, (strides[0]-1)*w*strides[1]*b), l.b.Float(0))
+	}
+	x = l.reshape(x, d[0], d[1], h*strides[0], w*strides[1])
+	return l.fit(x, dx)
+}
+
+// wider is the matrix [B, times*B] that puts zeros after each row of B elements.
+func (l *lowerer) wider(times int64) *ir.Value {
+	x := make([]float32, l.block*times*l.block)
+	for i := range l.block {
+		x[i*times*l.block+i] = 1
+	}
+	return l.b.Floats(x, l.block, times*l.block)
+}
+
+// fit cuts or fills the ends of a blocked value to the height and width of dx.
+func (l *lowerer) fit(v *ir.Value, dx []int64) *ir.Value {
+	d, _ := v.StaticDims()
+	if d[2] == dx[2] && d[3] == dx[3] {
+		return v
+	}
+	n, b := d[0]*d[1]/l.block, l.block
+	x := l.reshape(v, n, d[2], d[3], b)
+	if d[2] > dx[2] || d[3] > dx[3] {
+		h, w := min(d[2], dx[2]), min(d[3], dx[3])
+		x = l.op("Slice", x, l.b.Int64s(0, 0), l.b.Int64s(h, w), l.b.Int64s(1, 2), l.b.Int64s(1, 1))
+	}
+	if h, w := max(dx[2]-d[2], 0), max(dx[3]-d[3], 0); h+w > 0 {
+		x = l.op("Pad", x, l.b.Int64s(0, 0, 0, 0, 0, h, w, 0), l.b.Float(0))
+	}
+	return l.reshape(x, d[0], d[1], dx[2], dx[3])
+}
+
+// depthwiseInputGrad convolves with the kernel turned round, after zeros between the elements where there are strides.
+func (l *lowerer) depthwiseInputGrad(n *ir.Node, win window, d, dx []int64) *ir.Value {
+	pads := make([]int64, 4)
+	wide := []int64{d[0], d[1], (d[2]-1)*win.strides[0] + 1, (d[3]-1)*win.strides[1] + 1}
+	for i := range 2 {
+		reach := (win.kernel[i] - 1) * win.dilations[i]
+		pads[i] = reach - win.pads[i]
+		pads[2+i] = dx[2+i] + reach - wide[2+i] - pads[i]
+		if pads[i] < 0 || pads[2+i] < 0 {
+			return nil
+		}
+	}
+	x := l.toBlocked(n.Input(0))
+	if !win.dense() {
+		// The zeros at the end that spread leaves take the place of padding.
+		for i := range 2 {
+			more := min(pads[2+i], win.strides[i]-1)
+			wide[2+i] += more
+			pads[2+i] -= more
+		}
+		x = l.spread(x, win.strides, wide)
+	}
+	return l.nchwc("Conv", dx, []*ir.Value{x, l.depthwise(n.Input(1), true)}, ir.AInts("kernel_shape", win.kernel...), ir.AInts("strides", 1, 1),
+		ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", dx[1]))
+}

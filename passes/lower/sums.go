@@ -1,0 +1,87 @@
+package lower
+
+import (
+	"fmt"
+
+	"mqatc/onnx/ir"
+)
+
+// microsoft is the domain of FusedMatMul.
+const microsoft = "com.microsoft"
+
+// sum lowers sums over everything, sums over everything but the first axis where products are summed, and sums over everything but
+// the channels of a blocked value.
+func sum(l *lowerer, n *ir.Node) *ir.Value {
+	x := n.Input(0)
+	d, okX := x.StaticDims()
+	out, okOut := n.Output(0).StaticDims()
+	if !okX || !okOut || x.DType() != ir.Float32 || len(d) == 0 || n.Input(1) == nil || n.Input(1).Init() == nil {
+		return nil
+	}
+	axes, err := n.Input(1).Init().Ints()
+	if err != nil || len(axes) == 0 {
+		return nil
+	}
+	over, kept := make([]bool, len(d)), 0
+	for _, a := range axes {
+		over[(a+int64(len(d)))%int64(len(d))] = true
+	}
+	for _, o := range over {
+		if !o {
+			kept++
+		}
+	}
+	blocked := len(d) == 4 && l.blocked[x] != nil && l.whole(d[1])
+	switch {
+	case kept == 0:
+		if v := l.dot(x, d, false); v != nil {
+			return l.reshape(v, out...)
+		}
+		if blocked {
+			return l.b.Op("ReduceSum", []*ir.Value{l.blocked[x], n.Input(1)}, n.Attrs()...)
+		}
+	case kept == 1 && !over[0] && !blocked:
+		if v := l.dot(x, d, true); v != nil {
+			return l.reshape(v, out...)
+		}
+	case kept == 1 && blocked && !over[1]:
+		count := d[0] * d[2] * d[3]
+		ones := l.once(fmt.Sprint("ones ", count), func() *ir.Value { return l.ones(1, count) })
+		return l.reshape(l.op("MatMul", ones, l.matrix(x)), out...)
+	}
+	return nil
+}
+
+// dot sums the products that x consists of, without storing them: over everything, or for each index of the first axis. A product of
+// matrices is threaded over its batch, so that a long sum is cut into pieces.
+func (l *lowerer) dot(x *ir.Value, d []int64, first bool) *ir.Value {
+	m := from(x, "Mul")
+	if m == nil || len(x.Uses()) != 1 || x.IsOutput() || product(d) == 0 {
+		return nil
+	}
+	a, b := m.Input(0), m.Input(1)
+	if !same(a, x) || !same(b, x) {
+		return nil
+	}
+	if l.blocked[a] != nil || l.blocked[b] != nil {
+		if first || !l.whole(d[1]) {
+			return nil
+		}
+		a, b = l.toBlocked(a), l.toBlocked(b)
+	}
+	n := product(d)
+	pieces := d[0]
+	if !first {
+		pieces = 64
+		for n%pieces != 0 {
+			pieces /= 2
+		}
+	}
+	l.fusedUsed = true
+	v := l.b.Node(ir.NodeSpec{Op: "FusedMatMul", Domain: microsoft, Inputs: []*ir.Value{l.reshape(a, pieces, 1, n/pieces), l.reshape(b, pieces, 1, n/pieces)},
+		Attrs: []ir.Attr{ir.AInt("transB", 1)}}, 1)[0]
+	if first || pieces == 1 {
+		return v
+	}
+	return l.b.Op("ReduceSum", []*ir.Value{v, l.b.Int64s(0, 1, 2)}, ir.AInt("keepdims", 0))
+}

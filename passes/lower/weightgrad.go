@@ -1,0 +1,114 @@
+package lower
+
+import (
+	"fmt"
+
+	"mqatc/onnx/ir"
+)
+
+// columnsBound is the number of indices from which on the columns of a weight gradient are gathered tap by tap, which takes less
+// memory.
+const columnsBound = 1 << 20
+
+// weightGrad lowers the gradient of a convolution by its weights: the rows that each tap meets, gathered, times the cotangent.
+func weightGrad(l *lowerer, n *ir.Node) *ir.Value {
+	x, dy := n.Input(0), n.Input(1)
+	dx, okX := dims4(x)
+	d, okD := dims4(dy)
+	dw, okW := dims4(n.Output(0))
+	if !okX || !okD || !okW {
+		return nil
+	}
+	win := windowOf(n)
+	switch group := n.Int("group", 1); {
+	case group == 1:
+	case dw[1] == 1 && dw[0] == group && l.whole(group):
+		return l.depthwiseWeightGrad(x, dy, win, dx, d, dw)
+	default:
+		return nil
+	}
+	c, taps, positions := dw[1], dw[2]*dw[3], d[2]*d[3]
+	times := func(cols *ir.Value) *ir.Value { // dy' cols
+		return l.b.Op("Gemm", []*ir.Value{l.matrix(dy), cols}, ir.AInt("transA", 1))
+	}
+	if taps == 1 && win.dense() && win.pads[0] == 0 && win.pads[1] == 0 && dx[2] == d[2] && dx[3] == d[3] {
+		return l.reshape(times(l.matrix(x)), dw...)
+	}
+	at := reach{win, dx[2:], d[2:], 0, taps}
+	if positions*taps <= columnsBound {
+		return l.toPlain(times(l.reshape(l.gather(x, at), d[0]*positions, taps*c)), dw)
+	}
+	var parts []*ir.Value
+	for t := range taps {
+		at.from, at.to = t, t+1
+		parts = append(parts, times(l.reshape(l.gather(x, at), d[0]*positions, c)))
+	}
+	return l.toPlain(l.b.Op("Concat", parts, ir.AInt("axis", 1)), dw)
+}
+
+// reach says where the taps of each position lie among the rows of an image.
+type reach struct {
+	window
+	in, out  []int64 // height and width
+	from, to int64   // taps
+}
+
+// list is [positions, taps], an index after the last row for what lies outside.
+func (r reach) list() (idx []int32, padded bool) {
+	outside := int32(r.in[0] * r.in[1])
+	idx = make([]int32, 0, r.out[0]*r.out[1]*(r.to-r.from))
+	for y := range r.out[0] {
+		for x := range r.out[1] {
+			for t := r.from; t < r.to; t++ {
+				yy := y*r.strides[0] + t/r.kernel[1]*r.dilations[0] - r.pads[0]
+				xx := x*r.strides[1] + t%r.kernel[1]*r.dilations[1] - r.pads[1]
+				if yy < 0 || yy >= r.in[0] || xx < 0 || xx >= r.in[1] {
+					idx, padded = append(idx, outside), true
+				} else {
+					idx = append(idx, int32(yy*r.in[1]+xx))
+				}
+			}
+		}
+	}
+	return idx, padded
+}
+
+// gather collects the rows of x that r lists: [N, positions, taps, C].
+func (l *lowerer) gather(x *ir.Value, r reach) *ir.Value {
+	src := l.rows(x)
+	list, padded := r.list()
+	idx := l.indices(fmt.Sprint("reach ", r), func() []int32 { return list }, r.out[0]*r.out[1], r.to-r.from)
+	if padded {
+		src = l.once("padded "+x.Name(), func() *ir.Value {
+			d, _ := src.StaticDims()
+			return l.b.Op("Concat", []*ir.Value{src, l.zeros(d[0], 1, d[2])}, ir.AInt("axis", 1))
+		})
+	}
+	return l.b.Op("Gather", []*ir.Value{src, idx}, ir.AInt("axis", 1))
+}
+
+// depthwiseWeightGrad convolves each plane of x with the cotangent's as its kernel; blocked, cotangents are blocked weights already.
+func (l *lowerer) depthwiseWeightGrad(x, dy *ir.Value, win window, dx, d, dw []int64) *ir.Value {
+	planes, b := dx[0]*dx[1], l.block
+	pads := append([]int64{}, win.pads...)
+	sizes := make([]int64, 2)
+	for i := range 2 {
+		pads[2+i] = max(pads[2+i], 0)
+		span := (d[2+i]-1)*win.strides[i] + 1
+		sizes[i] = (dx[2+i]+pads[i]+pads[2+i]-span)/win.dilations[i] + 1
+		if sizes[i] < dw[2+i] {
+			return nil
+		}
+	}
+	in := l.reshape(l.toBlocked(x), 1, planes, dx[2], dx[3])
+	kernel := l.reshape(l.toBlocked(dy), planes, 1, d[2], d[3])
+	y := l.nchwc("Conv", []int64{1, planes, sizes[0], sizes[1]}, []*ir.Value{in, kernel}, ir.AInts("kernel_shape", d[2], d[3]),
+		ir.AInts("strides", win.dilations...), ir.AInts("dilations", win.strides...), ir.AInts("pads", pads...), ir.AInt("group", planes))
+	y = l.reshape(y, dx[0], dx[1]/b, sizes[0], sizes[1]*b)
+	if sizes[0] != dw[2] || sizes[1] != dw[3] {
+		y = l.op("Slice", y, l.b.Int64s(0, 0), l.b.Int64s(dw[2], dw[3]*b), l.b.Int64s(2, 3))
+	}
+	y = l.b.Op("ReduceSum", []*ir.Value{l.reshape(y, dx[0], dx[1]*dw[2]*dw[3]), l.b.Int64s(0)}, ir.AInt("keepdims", 0))
+	y = l.reshape(y, dx[1]/b, b, dw[2], dw[3])
+	return l.reshape(l.nchwc("ReorderOutput", []int64{dx[1] / b, b, dw[2], dw[3]}, []*ir.Value{y}, ir.AInt("channels", b)), dw...)
+}
