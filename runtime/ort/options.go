@@ -60,7 +60,7 @@ func (l OptLevel) native() (binding.GraphOptimizationLevel, error) {
 
 // Where optimizing a graph costs more than it saves: see LevelFor.
 const (
-	manyNodes   = 10000
+	manyNodes   = 4000
 	macsPerNode = 5e6
 )
 
