@@ -13,7 +13,8 @@ import (
 var Info = pass.Info{
 	Name: "clean",
 	Doc: "Constant nodes become initializers; Identity, inference Dropout, casts to the same type and repeated computations go; " +
-		"so do nodes and initializers that nothing reads. Initializers are no longer listed as inputs. Zeros padded before a MaxPool become 1.2e-38.",
+		"so do nodes and initializers that nothing reads. Initializers are no longer listed as inputs. " +
+		"A MaxPool without padding that reads a Pad of zeros says auto_pad=VALID.",
 	Exact: true,
 }
 
