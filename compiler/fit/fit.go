@@ -44,7 +44,7 @@ type Options struct {
 	Device   string // of onnxruntime; empty is the CPU
 	// Lower runs the step in the forms that this machine is fastest at; results differ by rounding.
 	Lower bool
-	// MACs is what an image costs forward, in multiply-accumulates; 0 where it is not known.
+	// MACs is what an image costs forward, in multiply-accumulates, which decides with Steps how the graph is loaded (ort.LevelFor); 0 where it is not known.
 	MACs int64
 	// Late feeds the loss what it gets at the end of a training from scratch throughout, as fine-tuning wants it.
 	Late bool
