@@ -54,6 +54,8 @@ type Front struct {
 	ReadModel *ir.Model
 	// Partition divides Model in the same way.
 	Partition *partition.Partition
+	// Copies are weights.Copies before the clean-up joins equal computations.
+	Copies map[string]int64
 	// PayloadBefore is the bytes of the trained tensors as read, each once: weights, biases, normalization parameters.
 	PayloadBefore int64
 	// Batch says whether Model takes any batch; nil when Options.Rebatch was not set.
@@ -171,6 +173,7 @@ func (o Options) checkStop() error {
 }
 
 func (f *Front) run(ctx context.Context) error {
+	f.Copies = weights.Copies(f.Model.Graph)
 	if err := f.apply(ctx, f.Model, clean.New()); err != nil {
 		return err
 	}

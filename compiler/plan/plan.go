@@ -33,7 +33,9 @@ type Input struct {
 	PayloadBefore, FileBefore int64
 	Target                    target.Target
 	Quantizer                 string // row of quant.Quantizers whose rounding and storage count; empty means lsq
-	PerTensor                 bool   // one scale for each weight instead of one per output channel
+	// Copies are weights.Copies of the network before equal computations were joined; may be nil.
+	Copies    map[string]int64
+	PerTensor bool // one scale for each weight instead of one per output channel
 	// FileAfter tells how many bytes the emitted files take at the given widths of modules (or layers); nil leaves file sizes unknown.
 	FileAfter func(bits map[string]int) (int64, error)
 }
