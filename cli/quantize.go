@@ -217,7 +217,8 @@ func cpuFeatures() string {
 	return out
 }
 
-// bringIn loads and prepares a model for training: cleaned up, batch freed where batches is set, folded, divided into modules.
+// bringIn loads and prepares a model for training: cleaned up, batch freed where batches is set, folded, divided into modules, with the
+// values that post-processing selects from as further outputs.
 func bringIn(c *cli.Context, path string, batches bool, later ...string) (*frontend.Front, error) {
 	o, err := frontOptions(c, later...)
 	if err != nil {
@@ -227,6 +228,13 @@ func bringIn(c *cli.Context, path string, batches bool, later ...string) (*front
 	f, err := frontend.Load(c.Context, path, o)
 	if err != nil {
 		return nil, frontError(o, err)
+	}
+	if f.Stopped {
+		return f, nil
+	}
+	if err := f.Expose(); err != nil {
+		_ = f.Close() // the first error counts
+		return nil, err
 	}
 	return f, nil
 }
@@ -270,13 +278,17 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	if err := problem.CheckMetric(spec, c.String("metric")); err != nil {
 		return usagef("--metric: %w", err)
 	}
+	if len(f.Raw) > 0 && c.String("metric") == problem.MeanLoss {
+		return usagef("--metric loss: a network that selects its detections itself is trained on what it selects from, which its file does not give: take %s or %s",
+			problem.Cosine, problem.RelativeError)
+	}
 	if err := checkAugment(c, spec); err != nil {
 		return err
 	}
 	if err := checkSensitivity(cfg.Given, f); err != nil {
 		return withHint(fmt.Errorf("quantize: %s: %w", c.String("sensitivity"), err), sensitivityHint)
 	}
-	prob, err := openProblem(c, f.Model, problem.Options{Task: spec, Loss: name, Metric: c.String("metric"), Device: c.String("device"), Augment: c.String("augment")})
+	prob, err := openProblem(c, f.Model, problem.Options{Task: spec, Loss: name, Metric: c.String("metric"), Raw: f.Raw, Device: c.String("device"), Augment: c.String("augment")})
 	if err != nil {
 		return err
 	}
@@ -320,7 +332,7 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 
 // network is a front as the compiler takes it.
 func network(f *frontend.Front) mqat.Network {
-	return mqat.Network{Model: f.Model, Partition: f.Partition, Single: fixedBatch(f.Model)}
+	return mqat.Network{Model: f.Model, Partition: f.Partition, Single: fixedBatch(f.Model), Raw: f.Raw}
 }
 
 // fixedBatch reports a network that takes one image at a time.

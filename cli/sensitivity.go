@@ -107,7 +107,7 @@ func measureSensitivity(c *cli.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	prob, err := openProblem(c, f.Model, problem.Options{Task: spec, Loss: name})
+	prob, err := openProblem(c, f.Model, problem.Options{Task: spec, Loss: name, Raw: f.Raw})
 	if err != nil {
 		return err
 	}

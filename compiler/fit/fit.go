@@ -44,6 +44,8 @@ type Options struct {
 	Device   string // of onnxruntime; empty is the CPU
 	// Lower runs the step in the forms that this machine is fastest at; results differ by rounding.
 	Lower bool
+	// MACs is what an image costs forward, in multiply-accumulates, which decides with Steps how the graph is loaded (ort.LevelFor); 0 where it is not known.
+	MACs int64
 	// Late feeds the loss what it gets at the end of a training from scratch throughout, as fine-tuning wants it.
 	Late bool
 	// Before may change the engine's state before a step; it must follow from state and step alone. May be nil.
@@ -134,13 +136,14 @@ func (o Options) statistics() []string {
 	return step.Statistics(o.Model, o.Params)
 }
 
-// engine makes the graphs and loads them.
-func (o Options) engine() (*train.Engine, error) {
+// engine makes the graphs and loads them for so many steps.
+func (o Options) engine(steps int) (*train.Engine, error) {
 	stepGraph, apply, err := o.graphs()
 	if err != nil {
 		return nil, err
 	}
-	cfg := train.Config{Threads: o.Threads, Session: ort.SessionOptions{DisableQDQ: true, Device: o.Device}}
+	level := ort.LevelFor(stepGraph.Graph.NumNodes(), float64(o.MACs)*float64(o.Batch)*float64(steps))
+	cfg := train.Config{Threads: o.Threads, Session: ort.SessionOptions{OptLevel: level, DisableQDQ: true, Device: o.Device}}
 	if cfg.State, err = o.start(); err != nil {
 		return nil, err
 	}
@@ -176,7 +179,7 @@ func (o Options) engine() (*train.Engine, error) {
 // Run trains. When ctx ends it leaves a checkpoint and returns ctx's error; called again with the same options it goes on from there
 // and ends with the same bits.
 func Run(ctx context.Context, o Options) (*Result, error) {
-	e, err := o.engine()
+	e, err := o.engine(o.Steps)
 	if err != nil {
 		return nil, err
 	}

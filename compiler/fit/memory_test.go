@@ -64,7 +64,7 @@ func taken(t *testing.T, m *ir.Model, batch, recompute int) (foreseen Memory, to
 		Optimizer: step.Optimizer{Name: "adam"}, Foreseen: func(m Memory) { foreseen = m }}
 	debug.FreeOSMemory()
 	before := resident(t, "VmRSS")
-	e, err := o.engine()
+	e, err := o.engine(1)
 	if err != nil {
 		t.Fatal(err)
 	}

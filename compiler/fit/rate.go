@@ -19,7 +19,7 @@ const (
 // by more than a twentieth over that of the same batches without any step; ok is false where all do. Nothing of o is changed.
 func Rate(ctx context.Context, o Options, rates []float64) (rate float64, ok bool, err error) {
 	o.Foreseen = nil
-	e, err := o.engine()
+	e, err := o.engine(trialSteps * (1 + len(rates)))
 	if err != nil {
 		return 0, false, err
 	}

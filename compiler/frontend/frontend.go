@@ -21,6 +21,7 @@ import (
 	"mqatc/passes/pass"
 	"mqatc/passes/rebatch"
 	"mqatc/passes/weights"
+	"mqatc/runtime/task/distill"
 )
 
 // LowestOpset is the opset that operators are brought up to at least.
@@ -53,6 +54,8 @@ type Front struct {
 	ReadModel *ir.Model
 	// Partition divides Model in the same way.
 	Partition *partition.Partition
+	// Copies are weights.Copies before the clean-up joins equal computations.
+	Copies map[string]int64
 	// PayloadBefore is the bytes of the trained tensors as read, each once: weights, biases, normalization parameters.
 	PayloadBefore int64
 	// Batch says whether Model takes any batch; nil when Options.Rebatch was not set.
@@ -60,6 +63,8 @@ type Front struct {
 	Log   []passes.Record
 	// Inferred holds the notes of shape inference.
 	Inferred []string
+	// Raw names the outputs that Expose added to Model.
+	Raw []string
 	// Stopped says that StopAfter ended the run; Partition may be nil then.
 	Stopped bool
 
@@ -119,6 +124,17 @@ func Prepare(ctx context.Context, src *Source, o Options) (_ *Front, err error) 
 	return f, nil
 }
 
+// Expose makes what post-processing selects from outputs of Model, so that training and measurements see it.
+func (f *Front) Expose() error {
+	for _, v := range distill.Raw(f.Model.Graph) {
+		if err := f.Model.Graph.AddOutput(v); err != nil {
+			return err
+		}
+		f.Raw = append(f.Raw, v.Name())
+	}
+	return nil
+}
+
 // Infer brings m, its functions included, up to LowestOpset where it is below, and infers all types with the given input sizes. Shapes of
 // the file that contradict the graph are forgotten; the notes tell of it.
 func Infer(m *ir.Model, shapes map[string][]int64) (notes []string, err error) {
@@ -157,6 +173,7 @@ func (o Options) checkStop() error {
 }
 
 func (f *Front) run(ctx context.Context) error {
+	f.Copies = weights.Copies(f.Model.Graph)
 	if err := f.apply(ctx, f.Model, clean.New()); err != nil {
 		return err
 	}

@@ -23,6 +23,8 @@ type Options struct {
 	Tolerance float64 // stop when the standard error of the summed trace is below so much of |mean|; 0.05 when 0
 	Seed      uint64
 	Threads   int
+	// MACs is what a batch costs forward, in multiply-accumulates, where known.
+	MACs int64
 	// Progress is told after each probe: probes done, at most, and the relative standard error of the sum.
 	Progress func(done, most int, rel float64)
 }
@@ -74,7 +76,7 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 	if err != nil {
 		return nil, err
 	}
-	s, err := ort.NewSession(raw, ort.SessionOptions{OptLevel: ort.All, Threads: o.Threads, DisableQDQ: true})
+	s, err := ort.NewSession(raw, ort.SessionOptions{OptLevel: ort.LevelFor(len(h.Graph.Nodes()), hessianWork*float64(o.MACs)*float64(maxProbes)), Threads: o.Threads, DisableQDQ: true})
 	if err != nil {
 		return nil, fmt.Errorf("hessian: %w", err)
 	}
@@ -160,6 +162,9 @@ func rademacher(rng *rand.Rand, like *ir.Tensor) (*ir.Tensor, error) {
 	}
 	return ir.FromFloat32s(v, like.Dims()...)
 }
+
+// hessianWork is about how many training steps a Hessian product costs.
+const hessianWork = 2
 
 const (
 	probeSuffix = ".probe"

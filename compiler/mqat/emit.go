@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"mqatc/compiler/problem"
 	"mqatc/onnx/format"
@@ -99,6 +100,10 @@ func (b *Bench) lower(v *variant) (fake *ir.Model, e *target.Emitted, err error)
 	}
 	m, spec, err := b.prepare(v)
 	if err != nil {
+		return nil, nil, err
+	}
+	kept := slices.DeleteFunc(slices.Clone(m.Graph.Outputs()), func(v *ir.Value) bool { return slices.Contains(b.net.Raw, v.Name()) })
+	if err := m.Graph.SetOutputs(kept...); err != nil {
 		return nil, nil, err
 	}
 	var r *quant.Report

@@ -28,6 +28,8 @@ type Network struct {
 	Partition *partition.Partition
 	// Single: the batch of 1 could not be made free, so gradients are summed image by image.
 	Single bool
+	// Raw are outputs that training and decisions see and the emitted network has not.
+	Raw []string
 }
 
 // Watcher is told what a run does. All methods may be called from one goroutine only.

@@ -76,7 +76,7 @@ func (b *Bench) trace(v *variant) (*importance.Result, error) {
 		return nil, err
 	}
 	return importance.Trace(merged, step.Loss, layers, batches, importance.Options{
-		MaxProbes: b.cfg.Probes, Tolerance: hessianTol, Seed: b.cfg.Seed, Threads: b.cfg.Threads,
+		MaxProbes: b.cfg.Probes, Tolerance: hessianTol, Seed: b.cfg.Seed, Threads: b.cfg.Threads, MACs: int64(size) * work(b.net.Model),
 		Progress: func(done, most int, rel float64) {
 			b.watch.Update("sensitivity", done, most, fmt.Sprintf("standard error %.0f%%", 100*rel))
 		},

@@ -34,7 +34,9 @@ type Input struct {
 	PayloadBefore, FileBefore int64
 	Target                    target.Target
 	Quantizer                 string // row of quant.Quantizers whose rounding and storage count; empty means lsq
-	PerTensor                 bool   // one scale for each weight instead of one per output channel
+	// Copies are weights.Copies of the network before equal computations were joined; may be nil.
+	Copies    map[string]int64
+	PerTensor bool // one scale for each weight instead of one per output channel
 	// Starts, where several plans are made of one network, keeps the scales that they begin with. May be nil.
 	Starts *quant.Starts
 	// FileAfter tells how many bytes the emitted files take at the given widths of modules (or layers); nil leaves file sizes unknown.

@@ -180,25 +180,10 @@ func (t *Table) counted(u Unit, r Request) int64 {
 	n := int64(0)
 	for _, list := range [][]weights.Param{u.Weights, u.Others} {
 		for _, w := range list {
-			n += w.Elements() * copies(w)
+			n += w.Elements() * max(w.Copies(), t.in.Copies[w.Value.Name()])
 		}
 	}
 	return n
-}
-
-// copies is how often a tensor is used on maps of one size: a head that all levels of a pyramid share is used once, what two pyramids
-// share is used twice. Readers whose sizes are not known count as of one size.
-func copies(w weights.Param) int64 {
-	most, of := int64(1), map[string]int64{}
-	for _, n := range w.Nodes {
-		size := ""
-		if o := n.Output(0); o != nil {
-			size = o.Shape().String()
-		}
-		of[size]++
-		most = max(most, of[size])
-	}
-	return most
 }
 
 func (t *Table) measure(i int, s Sensitivity, r Request, integer map[string]bool) error {

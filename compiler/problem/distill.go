@@ -35,6 +35,7 @@ type imageProblem struct {
 	// heldViews is how many views of each held-out image decisions are made on.
 	heldViews int
 	seed      uint64
+	raw       []string
 	large     bool // images are measured one by one
 
 	mu         sync.Mutex
@@ -52,7 +53,7 @@ func openImages(m *ir.Model, in *prep.Input, o Options, decides metric) (_ Probl
 	}
 	trainIdx, heldIdx := data.HoldOut(all.Len())
 	folder := all.Subset(limited(trainIdx, o.Limit))
-	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads, heldViews: 1, seed: o.Seed, large: oneByOne(m)}
+	p := &imageProblem{in: in, held: all.Subset(limited(thinned(heldIdx, mostHeld), o.Limit)), decides: decides, threads: o.Threads, heldViews: 1, seed: o.Seed, large: oneByOne(m), raw: o.Raw}
 	teach, err := exposed(m, o.Distill)
 	if err != nil {
 		return nil, err
@@ -221,7 +222,8 @@ func (p *imageProblem) Score(ctx context.Context, part Part, run score.Runner, p
 	return p.decides.decide(s)
 }
 
-// answers is what the float network says of the images of a part, kept for the next measurement as far as answerBytes go.
+// answers is what the float network says of the images of a part, kept for the next measurement as far as answerBytes go; where results
+// are reported, without its raw outputs.
 func (p *imageProblem) answers(part Part) distill.Answers {
 	return func(i int, feeds map[string]*ir.Tensor) (map[string]*ir.Tensor, error) {
 		at := answer{part, i}
@@ -234,6 +236,11 @@ func (p *imageProblem) answers(part Part) distill.Answers {
 		out, err := p.teacher.run(feeds)
 		if err != nil {
 			return nil, err
+		}
+		for _, name := range p.raw {
+			if part == Eval {
+				delete(out, name)
+			}
 		}
 		size := int64(0)
 		for _, t := range out {

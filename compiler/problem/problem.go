@@ -64,7 +64,9 @@ type Options struct {
 	// Loss is what is trained on instead of the task's loss: a name of runtime/task/loss or FILE.onnx; "" is the task's.
 	Loss string
 	// Metric is the one that decides, one of Metrics; "" is the task's.
-	Metric  string
+	Metric string
+	// Raw are outputs of the network that training and decisions see, while results are reported without.
+	Raw     []string
 	Seed    uint64
 	Threads int
 	// Distill are further values of the network that the loss distill compares with the float network's, beside the outputs.

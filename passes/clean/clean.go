@@ -13,7 +13,8 @@ import (
 var Info = pass.Info{
 	Name: "clean",
 	Doc: "Constant nodes become initializers; Identity, inference Dropout, casts to the same type and repeated computations go; " +
-		"so do nodes and initializers that nothing reads. Initializers are no longer listed as inputs.",
+		"so do nodes and initializers that nothing reads. Initializers are no longer listed as inputs. " +
+		"A MaxPool without padding that reads a Pad of zeros says auto_pad=VALID.",
 	Exact: true,
 }
 
@@ -25,7 +26,7 @@ func run(c *pass.Ctx, m *ir.Model) (bool, error) {
 	for {
 		again := false
 		for _, g := range pass.Graphs(m.Graph) {
-			for _, step := range []func(*pass.Ctx, *ir.Graph) (bool, error){constants, noops, common} {
+			for _, step := range []func(*pass.Ctx, *ir.Graph) (bool, error){constants, noops, common, pooledPads} {
 				did, err := step(c, g)
 				if err != nil {
 					return changed, fmt.Errorf("graph %q: %w", g.Name, err)

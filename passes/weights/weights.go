@@ -34,6 +34,30 @@ func (p Param) Elements() int64 {
 	return p.Value.Init().Len()
 }
 
+// Copies is how often the tensor is used on maps of one size: a head that all levels of a pyramid share is used once, what two pyramids
+// share is used twice. Readers whose sizes are not known count as of one size.
+func (p Param) Copies() int64 {
+	most, of := int64(1), map[string]int64{}
+	for _, n := range p.Nodes {
+		size := ""
+		if o := n.Output(0); o != nil {
+			size = o.Shape().String()
+		}
+		of[size]++
+		most = max(most, of[size])
+	}
+	return most
+}
+
+// Copies are those of all trained tensors of g, by name.
+func Copies(g *ir.Graph) map[string]int64 {
+	out := map[string]int64{}
+	for _, p := range Find(g) {
+		out[p.Value.Name()] = p.Copies()
+	}
+	return out
+}
+
 // Find lists the trained tensors of g, each once, in the graph order of their first reader. They are the float constants that
 // are weight, bias, scale or shift of a Conv, ConvTranspose, Gemm, MatMul or a normalization, decomposed ones included; running
 // statistics, shape constants, anchors and the constants of activation functions are not among them.

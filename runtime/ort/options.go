@@ -58,6 +58,22 @@ func (l OptLevel) native() (binding.GraphOptimizationLevel, error) {
 	return 0, fmt.Errorf("no optimization %v", l)
 }
 
+// Where optimizing a graph costs more than it saves: see LevelFor.
+const (
+	manyNodes   = 4000
+	macsPerNode = 5e6
+)
+
+// LevelFor is the level at which a training graph of so many nodes is loaded that is to run for so many multiply-accumulates in all,
+// those of the forward direction; 0 where they are not known. onnxruntime takes milliseconds a node to optimize graphs of many thousand
+// nodes, which a short training of a small network does not earn back: DisableAll then, else All.
+func LevelFor(nodes int, macs float64) OptLevel {
+	if macs > 0 && nodes > manyNodes && macs < macsPerNode*float64(nodes) {
+		return DisableAll
+	}
+	return All
+}
+
 // SessionOptions set up a session; the zero value is onnxruntime's default on the CPU.
 type SessionOptions struct {
 	OptLevel     OptLevel
