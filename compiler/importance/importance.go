@@ -9,11 +9,8 @@ import (
 
 	"gonum.org/v1/gonum/stat"
 
-	"mqatc/onnx/format"
+	"mqatc/compiler/fit"
 	"mqatc/onnx/ir"
-	"mqatc/onnx/op"
-	"mqatc/passes/grad"
-	"mqatc/runtime/ort"
 )
 
 // Options of Trace.
@@ -25,6 +22,8 @@ type Options struct {
 	Threads   int
 	// Progress is told after each probe: probes done, at most, and the relative standard error of the sum.
 	Progress func(done, most int, rel float64)
+
+	profile string // prefix of the profile of onnxruntime's runs of probes
 }
 
 // Layer is the estimate for one weight tensor.
@@ -66,25 +65,19 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 	if tol <= 0 {
 		tol = 0.05
 	}
-	h, err := Graph(m, loss, layers)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := format.Marshal(h)
-	if err != nil {
-		return nil, err
-	}
-	s, err := ort.NewSession(raw, ort.SessionOptions{OptLevel: ort.All, Threads: o.Threads, DisableQDQ: true})
+	mach, err := fit.Machine("")
 	if err != nil {
 		return nil, fmt.Errorf("hessian: %w", err)
 	}
-	defer s.Close()
-	outs := make([]string, len(layers))
+	prod, err := newProducts(m, loss, layers, mach, o)
+	if err != nil {
+		return nil, err
+	}
+	defer prod.close()
 	probes := make([]*ir.Tensor, len(layers))
 	res := &Result{Layers: make([]Layer, len(layers))}
 	samples := make([][]float64, len(layers))
 	for i, l := range layers {
-		outs[i] = l + curveSuffix
 		t := m.Graph.Value(l).Init()
 		v := make([]float32, t.Len())
 		if probes[i], err = ir.FromFloat32s(v, t.Dims()...); err != nil {
@@ -96,9 +89,6 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 	for p := 0; p < maxProbes; p++ {
 		rng := rand.New(rand.NewPCG(o.Seed, uint64(p)))
 		feeds := map[string]*ir.Tensor{}
-		for k, v := range batches[p%len(batches)] {
-			feeds[k] = v
-		}
 		for i, l := range layers {
 			v, err := rademacher(rng, probes[i])
 			if err != nil {
@@ -106,21 +96,17 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 			}
 			feeds[l+probeSuffix] = v
 		}
-		got, err := s.Run(feeds, outs)
+		got, err := prod.run(p%len(batches), batches[p%len(batches)], feeds)
 		if err != nil {
 			return nil, fmt.Errorf("hessian: probe %d: %w", p, err)
 		}
 		sum := 0.0
-		for i := range layers {
-			f, err := got[outs[i]].Floats()
-			if err != nil {
-				return nil, err
-			}
-			if len(f) != 1 || math.IsNaN(f[0]) || math.IsInf(f[0], 0) {
+		for i, f := range got {
+			if math.IsNaN(f) || math.IsInf(f, 0) {
 				return nil, fmt.Errorf("hessian: layer %s: probe %d gave %v", layers[i], p, f)
 			}
-			samples[i] = append(samples[i], f[0])
-			sum += f[0]
+			samples[i] = append(samples[i], f)
+			sum += f
 		}
 		sums = append(sums, sum)
 		mean, sd := stat.MeanStdDev(sums, nil)
@@ -159,76 +145,4 @@ func rademacher(rng *rand.Rand, like *ir.Tensor) (*ir.Tensor, error) {
 		}
 	}
 	return ir.FromFloat32s(v, like.Dims()...)
-}
-
-const (
-	probeSuffix = ".probe"
-	curveSuffix = ".curvature"
-)
-
-// Graph appends to a copy of m what computes, for each layer W, the scalar output W.curvature = v . (Hv) restricted to W, where
-// the inputs W.probe hold v and H is the Hessian of the output loss by all layers together.
-func Graph(m *ir.Model, loss string, layers []string) (*ir.Model, error) {
-	c, err := m.Clone()
-	if err != nil {
-		return nil, err
-	}
-	g := c.Graph
-	l := g.Value(loss)
-	if l == nil {
-		return nil, fmt.Errorf("hessian: the model has no value %q", loss)
-	}
-	wrt := make([]*ir.Value, len(layers))
-	for i, name := range layers {
-		if wrt[i] = g.Value(name); wrt[i] == nil || wrt[i].Init() == nil || wrt[i].DType() != ir.Float32 {
-			return nil, fmt.Errorf("hessian: %q is not a float weight of the model", name)
-		}
-	}
-	first, err := grad.Gradients(g, []grad.Seed{{Value: l}}, wrt, grad.Options{Pass: "hessian"})
-	if err != nil {
-		return nil, err
-	}
-	b := ir.NewBuilder(g, "hessian", op.InferNode)
-	probes := make([]*ir.Value, len(layers))
-	var seeds []grad.Seed
-	for i, w := range wrt {
-		if probes[i], err = g.AddInput(layers[i]+probeSuffix, w.Type.Clone()); err != nil {
-			return nil, err
-		}
-		if first[i] != nil {
-			seeds = append(seeds, grad.Seed{Value: first[i], Cotangent: probes[i]})
-		}
-	}
-	if b.Err() != nil {
-		return nil, b.Err()
-	}
-	second, err := grad.Gradients(g, seeds, wrt, grad.Options{Pass: "hessian"})
-	if err != nil {
-		return nil, err
-	}
-	outputs := make([]*ir.Value, 0, len(layers))
-	for i, hv := range second {
-		if hv == nil {
-			hv = b.Op("Sub", []*ir.Value{probes[i], probes[i]})
-		}
-		b.Site = layers[i]
-		curve := b.Op("ReduceSum", []*ir.Value{b.Op("Mul", []*ir.Value{probes[i], hv})}, ir.AInt("keepdims", 0))
-		if b.Err() != nil {
-			return nil, b.Err()
-		}
-		if err := g.Rename(curve, layers[i]+curveSuffix); err != nil {
-			return nil, err
-		}
-		outputs = append(outputs, curve)
-	}
-	// Names derived from values could meet names of the file's nodes, and onnxruntime wants node names to differ.
-	for n := g.First(); n != nil; n = n.Next() {
-		if n.Pass == "hessian" {
-			n.Name = ""
-		}
-	}
-	if err := g.SetOutputs(outputs...); err != nil {
-		return nil, err
-	}
-	return c, nil
 }

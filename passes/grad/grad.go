@@ -27,7 +27,7 @@ type Options struct {
 	Pass string
 	// Stop reports values through which no gradient flows: what they are computed from counts as constant.
 	Stop func(*ir.Value) bool
-	// Opaque leaves parts of the gradients of convolutions as operators of Domain. They have no gradients of their own.
+	// Opaque leaves parts of the gradients of convolutions as operators of Domain.
 	Opaque bool
 	// Cotangent is told of each computed value with a cotangent, once all of that is summed; may be nil.
 	Cotangent func(v, ct *ir.Value)
