@@ -23,7 +23,8 @@ type Options struct {
 	// Progress is told after each probe: probes done, at most, and the relative standard error of the sum.
 	Progress func(done, most int, rel float64)
 
-	profile string // prefix of the profile of onnxruntime's runs of probes
+	// Profile, if set, is the prefix of the path of onnxruntime's profile of the probes.
+	Profile string
 }
 
 // Layer is the estimate for one weight tensor.
@@ -32,6 +33,8 @@ type Layer struct {
 	Elements int64
 	Trace    float64 // mean over probes of v . (Hv), restricted to the layer
 	StdErr   float64 // standard error of that mean
+	// Samples are what it is the mean of, by probe; they are not stored with it.
+	Samples []float64 `json:"-"`
 }
 
 // Result of Trace.
@@ -76,7 +79,6 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 	defer prod.close()
 	probes := make([]*ir.Tensor, len(layers))
 	res := &Result{Layers: make([]Layer, len(layers))}
-	samples := make([][]float64, len(layers))
 	for i, l := range layers {
 		t := m.Graph.Value(l).Init()
 		v := make([]float32, t.Len())
@@ -105,7 +107,7 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 			if math.IsNaN(f) || math.IsInf(f, 0) {
 				return nil, fmt.Errorf("hessian: layer %s: probe %d gave %v", layers[i], p, f)
 			}
-			samples[i] = append(samples[i], f)
+			res.Layers[i].Samples = append(res.Layers[i].Samples, f)
 			sum += f
 		}
 		sums = append(sums, sum)
@@ -123,10 +125,11 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 		}
 	}
 	for i := range layers {
-		mean, sd := stat.MeanStdDev(samples[i], nil)
-		res.Layers[i].Trace = mean
-		if len(samples[i]) > 1 {
-			res.Layers[i].StdErr = stat.StdErr(sd, float64(len(samples[i])))
+		l := &res.Layers[i]
+		mean, sd := stat.MeanStdDev(l.Samples, nil)
+		l.Trace = mean
+		if len(l.Samples) > 1 {
+			l.StdErr = stat.StdErr(sd, float64(len(l.Samples)))
 		}
 		if mean < 0 {
 			res.Negative++

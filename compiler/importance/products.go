@@ -51,7 +51,7 @@ func newProducts(m *ir.Model, loss string, layers []string, mach lower.Machine, 
 			so.OptLevel = ort.DisableAll // the optimizer would compute it all, to have it computed again
 		}
 		if i == byProbe {
-			so.Profile = o.profile
+			so.Profile = o.Profile
 		}
 		if p.parts[i], err = ort.NewSession(raw, so); err != nil {
 			return nil, fmt.Errorf("hessian: %w", err)
