@@ -17,8 +17,8 @@ const (
 )
 
 // Graph appends to a copy of m what computes, for each layer W, the scalar output W.curvature = v . (Hv) restricted to W, where
-// the inputs W.probe hold v and H is the Hessian of the output loss by all layers together. Convolutions take the forms that mach
-// runs fastest, standard ones where mach is empty.
+// the inputs W.probe hold v and H is the Hessian of the output loss by all layers together, but for blocks between two layers: of
+// these only what comes along is there. Convolutions take the forms that mach runs fastest, standard ones where mach is empty.
 func Graph(m *ir.Model, loss string, layers []string, mach lower.Machine) (*ir.Model, error) {
 	c, err := m.Clone()
 	if err != nil {
@@ -51,6 +51,7 @@ func Graph(m *ir.Model, loss string, layers []string, mach lower.Machine) (*ir.M
 			seeds = append(seeds, grad.Seed{Value: first[i], Cotangent: probes[i]})
 		}
 	}
+	opt.Skip = crossing(g, wrt, first)
 	second, err := grad.Gradients(g, seeds, wrt, opt)
 	if err != nil {
 		return nil, err

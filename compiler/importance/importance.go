@@ -3,6 +3,7 @@
 package importance
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -81,8 +82,7 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 	res := &Result{Layers: make([]Layer, len(layers))}
 	for i, l := range layers {
 		t := m.Graph.Value(l).Init()
-		v := make([]float32, t.Len())
-		if probes[i], err = ir.FromFloat32s(v, t.Dims()...); err != nil {
+		if probes[i], err = ir.NewTensor(ir.Float32, t.Dims(), make([]byte, 4*t.Len())); err != nil {
 			return nil, err
 		}
 		res.Layers[i] = Layer{Name: l, Elements: t.Len()}
@@ -92,11 +92,8 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 		rng := rand.New(rand.NewPCG(o.Seed, uint64(p)))
 		feeds := map[string]*ir.Tensor{}
 		for i, l := range layers {
-			v, err := rademacher(rng, probes[i])
-			if err != nil {
-				return nil, err
-			}
-			feeds[l+probeSuffix] = v
+			rademacher(rng, probes[i].Raw())
+			feeds[l+probeSuffix] = probes[i]
 		}
 		got, err := prod.run(p%len(batches), batches[p%len(batches)], feeds)
 		if err != nil {
@@ -138,14 +135,23 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 	return res, nil
 }
 
-func rademacher(rng *rand.Rand, like *ir.Tensor) (*ir.Tensor, error) {
-	v := make([]float32, like.Len())
-	for i := 0; i < len(v); i += 64 {
-		bits := rng.Uint64()
-		for j := i; j < min(i+64, len(v)); j++ {
-			v[j] = 1 - 2*float32(bits&1)
-			bits >>= 1
+// signs are the eight numbers 1 or -1, as bytes of floats, that the bits of a byte stand for: 0 is 1, lowest first.
+var signs = func() (out [256][32]byte) {
+	for b := range out {
+		for i := range 8 {
+			binary.LittleEndian.PutUint32(out[b][4*i:], math.Float32bits(1-2*float32(b>>i&1)))
 		}
 	}
-	return ir.FromFloat32s(v, like.Dims()...)
+	return out
+}()
+
+// rademacher fills the raw bytes of floats with random signs.
+func rademacher(rng *rand.Rand, raw []byte) {
+	for len(raw) > 0 {
+		bits := rng.Uint64()
+		for range 8 {
+			raw = raw[copy(raw, signs[bits&255][:]):]
+			bits >>= 8
+		}
+	}
 }
