@@ -77,6 +77,12 @@ func Graph(m *ir.Model, loss string, layers []string, mach lower.Machine) (*ir.M
 	if err := prune(g); err != nil {
 		return nil, err
 	}
+	if err := joinFactors(g, probes); err != nil {
+		return nil, err
+	}
+	if err := prune(g); err != nil {
+		return nil, err
+	}
 	if err := lower.Run(c, mach); err != nil {
 		return nil, err
 	}
