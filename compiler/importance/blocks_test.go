@@ -206,6 +206,21 @@ func TestSharedWeightsLieAroundTheTrace(t *testing.T) {
 	}
 }
 
+func TestNoGradientByWeights(t *testing.T) {
+	m, layers, _ := wide(t)
+	c, err := curvatures(m, "loss", layers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for n := c.Graph.First(); n != nil; n = n.Next() {
+		count[n.Op]++
+	}
+	if count[grad.ConvWeightGrad] != 0 || count[grad.ConvInputGrad] == 0 {
+		t.Errorf("operators %v", count)
+	}
+}
+
 func TestWhatABatchDecidesIsKept(t *testing.T) {
 	orttest.TestLibrary(t)
 	m, layers, feeds := wide(t)

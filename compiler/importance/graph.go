@@ -20,6 +20,27 @@ const (
 // the inputs W.probe hold v and H is the Hessian of the output loss by all layers together, but for blocks between two layers: of
 // these only what comes along is there. Convolutions take the forms that mach runs fastest, standard ones where mach is empty.
 func Graph(m *ir.Model, loss string, layers []string, mach lower.Machine) (*ir.Model, error) {
+	c, err := curvatures(m, loss, layers)
+	if err != nil {
+		return nil, err
+	}
+	if err := lower.Run(c, mach); err != nil {
+		return nil, err
+	}
+	if err := prune(c.Graph); err != nil {
+		return nil, err
+	}
+	// Names derived from values could meet names of the file's nodes, and onnxruntime wants node names to differ.
+	for n := c.Graph.First(); n != nil; n = n.Next() {
+		if n.Pass != "" {
+			n.Name = ""
+		}
+	}
+	return c, nil
+}
+
+// curvatures is Graph before lowering: gradients of convolutions are operators of grad.Domain.
+func curvatures(m *ir.Model, loss string, layers []string) (*ir.Model, error) {
 	c, err := m.Clone()
 	if err != nil {
 		return nil, err
@@ -80,22 +101,7 @@ func Graph(m *ir.Model, loss string, layers []string, mach lower.Machine) (*ir.M
 	if err := joinFactors(g, probes); err != nil {
 		return nil, err
 	}
-	if err := prune(g); err != nil {
-		return nil, err
-	}
-	if err := lower.Run(c, mach); err != nil {
-		return nil, err
-	}
-	if err := prune(g); err != nil {
-		return nil, err
-	}
-	// Names derived from values could meet names of the file's nodes, and onnxruntime wants node names to differ.
-	for n := g.First(); n != nil; n = n.Next() {
-		if n.Pass != "" {
-			n.Name = ""
-		}
-	}
-	return c, nil
+	return c, prune(g)
 }
 
 // inner is the inner product of a probe and what is made for it, a sum of gradients of convolutions by their weights as a rule. As
