@@ -19,7 +19,7 @@ import (
 func sensitivityCommand() *cli.Command {
 	return &cli.Command{
 		Name: "sensitivity", Usage: "measure how sensitive each layer is: the trace of the loss's Hessian", ArgsUsage: "MODEL",
-		Description: "Hutchinson's estimate by exact Hessian-vector products. `mqatc plan --sensitivity FILE` plans with what -o writes.",
+		Description: "Hutchinson's estimate, exact in each layer's block of the Hessian. `mqatc plan --sensitivity FILE` plans with what -o writes.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "data", Usage: "folder of images or BOP dataset, or cubesat:IMAGES[:SEED]", Required: true},
 			&cli.StringFlag{Name: "task", Usage: "what the network eats and is for: a name or FILE.yaml"},

@@ -8,11 +8,9 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -21,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"mqatc/bench/turns"
 )
 
 type network struct {
@@ -92,13 +92,13 @@ func table(dir string, lsq bool, rounds, steps int, rivals []string, only string
 		fmt.Fprintf(w, "%s\t%d\t%d\t", n.Name, n.Batch, n.Side)
 		best := math.Inf(1)
 		for i, s := range r {
-			fmt.Fprintf(w, "%.1f\t%.1f\t", 1e3*median(s.Seconds), 1e3*slices.Min(s.Seconds))
+			fmt.Fprintf(w, "%.1f\t%.1f\t", 1e3*turns.Median(s.Seconds), 1e3*slices.Min(s.Seconds))
 			if i > 0 {
-				best = min(best, median(s.Seconds))
+				best = min(best, turns.Median(s.Seconds))
 			}
 		}
 		least := slices.MinFunc(r[1:], func(a, b answer) int { return int(a.Bytes - b.Bytes) }).Bytes
-		ratio := best / median(r[0].Seconds)
+		ratio := best / turns.Median(r[0].Seconds)
 		fmt.Fprintf(w, "%.2f\t%d\t%d\t%.2f\t\n", ratio, r[0].Bytes>>20, least>>20, float64(r[0].Bytes)/float64(least))
 		product, count = product+math.Log(ratio), count+1
 	}
@@ -128,14 +128,14 @@ func compare(dir string, n network, lsq bool, rounds, steps int, rivals []string
 		}
 		commands = append(commands, exec.Command(python, filepath.Join(filepath.Dir(source), "export.py"), "--serve", n.Name, r, flag))
 	}
-	var players []*player
+	var players []*turns.Player
 	defer func() {
 		for _, p := range players {
-			p.stop()
+			p.Stop()
 		}
 	}()
 	for _, c := range commands {
-		p, err := start(c)
+		p, err := turns.Start(c)
 		if err != nil {
 			return nil, err
 		}
@@ -144,8 +144,8 @@ func compare(dir string, n network, lsq bool, rounds, steps int, rivals []string
 	out := make([]answer, len(players))
 	for round := range rounds + 1 {
 		for i, p := range players {
-			a, err := p.ask(max(2, steps*min(round, 1)))
-			if err != nil {
+			var a answer
+			if err := p.Ask(max(2, steps*min(round, 1)), &a); err != nil {
 				return nil, err
 			}
 			if round > 0 { // the first one warms up
@@ -155,44 +155,4 @@ func compare(dir string, n network, lsq bool, rounds, steps int, rivals []string
 		}
 	}
 	return out, nil
-}
-
-type player struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Reader
-}
-
-func start(c *exec.Cmd) (*player, error) {
-	c.Stderr = os.Stderr
-	in, err := c.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	return &player{c, in, bufio.NewReader(out)}, c.Start()
-}
-
-func (p *player) ask(steps int) (a answer, err error) {
-	if _, err := fmt.Fprintln(p.in, steps); err != nil {
-		return a, err
-	}
-	line, err := p.out.ReadBytes('\n')
-	if err != nil {
-		return a, fmt.Errorf("%s ended: %w", p.cmd.Path, err)
-	}
-	return a, json.Unmarshal(line, &a)
-}
-
-func (p *player) stop() {
-	p.in.Close()
-	_ = p.cmd.Wait()
-}
-
-func median(s []float64) float64 {
-	s = slices.Sorted(slices.Values(s))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }

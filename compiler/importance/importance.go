@@ -3,17 +3,15 @@
 package importance
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
 
 	"gonum.org/v1/gonum/stat"
 
-	"mqatc/onnx/format"
+	"mqatc/compiler/fit"
 	"mqatc/onnx/ir"
-	"mqatc/onnx/op"
-	"mqatc/passes/grad"
-	"mqatc/runtime/ort"
 )
 
 // Options of Trace.
@@ -27,6 +25,9 @@ type Options struct {
 	MACs int64
 	// Progress is told after each probe: probes done, at most, and the relative standard error of the sum.
 	Progress func(done, most int, rel float64)
+
+	// Profile, if set, is the prefix of the path of onnxruntime's profile of the probes.
+	Profile string
 }
 
 // Layer is the estimate for one weight tensor.
@@ -35,6 +36,8 @@ type Layer struct {
 	Elements int64
 	Trace    float64 // mean over probes of v . (Hv), restricted to the layer
 	StdErr   float64 // standard error of that mean
+	// Samples are what it is the mean of, by probe; they are not stored with it.
+	Samples []float64 `json:"-"`
 }
 
 // Result of Trace.
@@ -48,11 +51,13 @@ type Result struct {
 // Lambda is the sensitivity of layer i: max(trace, 0).
 func (r *Result) Lambda(i int) float64 { return math.Max(r.Layers[i].Trace, 0) }
 
-// Trace estimates the trace of the Hessian block of each layer of m by Hutchinson's method with exact Hessian-vector products.
+// Trace estimates the trace of the Hessian block of each layer of m by Hutchinson's method, exact in each block.
 //
 // loss names a one-element output of m; layers name float initializers of m; every batch feeds all inputs of m. The gradient
 // graph is made of differentiable operators, so it is differentiated again: one product H v serves all layers, since the mean
-// over Rademacher probes of v_i . (Hv)_i is the trace of block i. Probe p uses batch p modulo the number of batches.
+// over Rademacher probes of v_i . (Hv)_i is the trace of block i. Blocks between two layers add nothing to the mean and are left
+// out of H where that saves work. Probe p uses batch p modulo the number of batches; of what the batches alone decide, up to 1 GiB
+// is kept between probes. Convolutions take the forms that this machine runs fastest: on another one the last digits differ.
 func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.Tensor, o Options) (*Result, error) {
 	if len(batches) == 0 {
 		return nil, fmt.Errorf("hessian: no batch to measure on")
@@ -68,28 +73,21 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 	if tol <= 0 {
 		tol = 0.05
 	}
-	h, err := Graph(m, loss, layers)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := format.Marshal(h)
-	if err != nil {
-		return nil, err
-	}
-	s, err := ort.NewSession(raw, ort.SessionOptions{OptLevel: ort.LevelFor(len(h.Graph.Nodes()), hessianWork*float64(o.MACs)*float64(maxProbes)), Threads: o.Threads, DisableQDQ: true})
+	o.MaxProbes = maxProbes
+	mach, err := fit.Machine("")
 	if err != nil {
 		return nil, fmt.Errorf("hessian: %w", err)
 	}
-	defer s.Close()
-	outs := make([]string, len(layers))
+	prod, err := newProducts(m, loss, layers, mach, o)
+	if err != nil {
+		return nil, err
+	}
+	defer prod.close()
 	probes := make([]*ir.Tensor, len(layers))
 	res := &Result{Layers: make([]Layer, len(layers))}
-	samples := make([][]float64, len(layers))
 	for i, l := range layers {
-		outs[i] = l + curveSuffix
 		t := m.Graph.Value(l).Init()
-		v := make([]float32, t.Len())
-		if probes[i], err = ir.FromFloat32s(v, t.Dims()...); err != nil {
+		if probes[i], err = ir.NewTensor(ir.Float32, t.Dims(), make([]byte, 4*t.Len())); err != nil {
 			return nil, err
 		}
 		res.Layers[i] = Layer{Name: l, Elements: t.Len()}
@@ -98,31 +96,21 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 	for p := 0; p < maxProbes; p++ {
 		rng := rand.New(rand.NewPCG(o.Seed, uint64(p)))
 		feeds := map[string]*ir.Tensor{}
-		for k, v := range batches[p%len(batches)] {
-			feeds[k] = v
-		}
 		for i, l := range layers {
-			v, err := rademacher(rng, probes[i])
-			if err != nil {
-				return nil, err
-			}
-			feeds[l+probeSuffix] = v
+			rademacher(rng, probes[i].Raw())
+			feeds[l+probeSuffix] = probes[i]
 		}
-		got, err := s.Run(feeds, outs)
+		got, err := prod.run(p%len(batches), batches[p%len(batches)], feeds)
 		if err != nil {
 			return nil, fmt.Errorf("hessian: probe %d: %w", p, err)
 		}
 		sum := 0.0
-		for i := range layers {
-			f, err := got[outs[i]].Floats()
-			if err != nil {
-				return nil, err
-			}
-			if len(f) != 1 || math.IsNaN(f[0]) || math.IsInf(f[0], 0) {
+		for i, f := range got {
+			if math.IsNaN(f) || math.IsInf(f, 0) {
 				return nil, fmt.Errorf("hessian: layer %s: probe %d gave %v", layers[i], p, f)
 			}
-			samples[i] = append(samples[i], f[0])
-			sum += f[0]
+			res.Layers[i].Samples = append(res.Layers[i].Samples, f)
+			sum += f
 		}
 		sums = append(sums, sum)
 		mean, sd := stat.MeanStdDev(sums, nil)
@@ -139,10 +127,11 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 		}
 	}
 	for i := range layers {
-		mean, sd := stat.MeanStdDev(samples[i], nil)
-		res.Layers[i].Trace = mean
-		if len(samples[i]) > 1 {
-			res.Layers[i].StdErr = stat.StdErr(sd, float64(len(samples[i])))
+		l := &res.Layers[i]
+		mean, sd := stat.MeanStdDev(l.Samples, nil)
+		l.Trace = mean
+		if len(l.Samples) > 1 {
+			l.StdErr = stat.StdErr(sd, float64(len(l.Samples)))
 		}
 		if mean < 0 {
 			res.Negative++
@@ -151,89 +140,23 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 	return res, nil
 }
 
-func rademacher(rng *rand.Rand, like *ir.Tensor) (*ir.Tensor, error) {
-	v := make([]float32, like.Len())
-	for i := 0; i < len(v); i += 64 {
+// signs are the eight numbers 1 or -1, as bytes of floats, that the bits of a byte stand for: 0 is 1, lowest first.
+var signs = func() (out [256][32]byte) {
+	for b := range out {
+		for i := range 8 {
+			binary.LittleEndian.PutUint32(out[b][4*i:], math.Float32bits(1-2*float32(b>>i&1)))
+		}
+	}
+	return out
+}()
+
+// rademacher fills the raw bytes of floats with random signs.
+func rademacher(rng *rand.Rand, raw []byte) {
+	for len(raw) > 0 {
 		bits := rng.Uint64()
-		for j := i; j < min(i+64, len(v)); j++ {
-			v[j] = 1 - 2*float32(bits&1)
-			bits >>= 1
+		for range 8 {
+			raw = raw[copy(raw, signs[bits&255][:]):]
+			bits >>= 8
 		}
 	}
-	return ir.FromFloat32s(v, like.Dims()...)
-}
-
-// hessianWork is about how many training steps a Hessian product costs.
-const hessianWork = 2
-
-const (
-	probeSuffix = ".probe"
-	curveSuffix = ".curvature"
-)
-
-// Graph appends to a copy of m what computes, for each layer W, the scalar output W.curvature = v . (Hv) restricted to W, where
-// the inputs W.probe hold v and H is the Hessian of the output loss by all layers together.
-func Graph(m *ir.Model, loss string, layers []string) (*ir.Model, error) {
-	c, err := m.Clone()
-	if err != nil {
-		return nil, err
-	}
-	g := c.Graph
-	l := g.Value(loss)
-	if l == nil {
-		return nil, fmt.Errorf("hessian: the model has no value %q", loss)
-	}
-	wrt := make([]*ir.Value, len(layers))
-	for i, name := range layers {
-		if wrt[i] = g.Value(name); wrt[i] == nil || wrt[i].Init() == nil || wrt[i].DType() != ir.Float32 {
-			return nil, fmt.Errorf("hessian: %q is not a float weight of the model", name)
-		}
-	}
-	first, err := grad.Gradients(g, []grad.Seed{{Value: l}}, wrt, grad.Options{Pass: "hessian"})
-	if err != nil {
-		return nil, err
-	}
-	b := ir.NewBuilder(g, "hessian", op.InferNode)
-	probes := make([]*ir.Value, len(layers))
-	var seeds []grad.Seed
-	for i, w := range wrt {
-		if probes[i], err = g.AddInput(layers[i]+probeSuffix, w.Type.Clone()); err != nil {
-			return nil, err
-		}
-		if first[i] != nil {
-			seeds = append(seeds, grad.Seed{Value: first[i], Cotangent: probes[i]})
-		}
-	}
-	if b.Err() != nil {
-		return nil, b.Err()
-	}
-	second, err := grad.Gradients(g, seeds, wrt, grad.Options{Pass: "hessian"})
-	if err != nil {
-		return nil, err
-	}
-	outputs := make([]*ir.Value, 0, len(layers))
-	for i, hv := range second {
-		if hv == nil {
-			hv = b.Op("Sub", []*ir.Value{probes[i], probes[i]})
-		}
-		b.Site = layers[i]
-		curve := b.Op("ReduceSum", []*ir.Value{b.Op("Mul", []*ir.Value{probes[i], hv})}, ir.AInt("keepdims", 0))
-		if b.Err() != nil {
-			return nil, b.Err()
-		}
-		if err := g.Rename(curve, layers[i]+curveSuffix); err != nil {
-			return nil, err
-		}
-		outputs = append(outputs, curve)
-	}
-	// Names derived from values could meet names of the file's nodes, and onnxruntime wants node names to differ.
-	for n := g.First(); n != nil; n = n.Next() {
-		if n.Pass == "hessian" {
-			n.Name = ""
-		}
-	}
-	if err := g.SetOutputs(outputs...); err != nil {
-		return nil, err
-	}
-	return c, nil
 }

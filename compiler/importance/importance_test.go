@@ -8,6 +8,7 @@ import (
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
+	"mqatc/passes/lower"
 	"mqatc/runtime/ort"
 	"mqatc/runtime/ort/orttest"
 )
@@ -115,7 +116,7 @@ func TestUnitVectorsGiveTheDiagonal(t *testing.T) {
 	orttest.TestLibrary(t)
 	s := newSmall()
 	m, feeds := s.model(t)
-	h, err := Graph(m, "loss", []string{"w1", "w2"})
+	h, err := Graph(m, "loss", []string{"w1", "w2"}, lower.Machine{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -171,7 +171,7 @@ func linearCases() []ruleCase {
 
 var ruleCases = func() []ruleCase {
 	var cs []ruleCase
-	for _, f := range []func() []ruleCase{unaryCases, elementwiseCases, reduceCases, linearCases, convCases, poolCases, shapeCases, indexCases, moreCases, sampleCases, attentionCases} {
+	for _, f := range []func() []ruleCase{unaryCases, elementwiseCases, reduceCases, linearCases, convCases, poolCases, shapeCases, indexCases, moreCases, sampleCases, attentionCases, opaqueCases} {
 		cs = append(cs, f()...)
 	}
 	return cs

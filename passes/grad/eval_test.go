@@ -192,6 +192,9 @@ func (e *evaluator) eval(n *ir.Node, in []*arr) ([]*arr, error) {
 	if f := arrOps[n.Op]; f != nil && n.Domain == "" {
 		return f(e, n, in)
 	}
+	if n.Domain == Domain {
+		return evalOpaque(n, in), nil
+	}
 	if n.Is("If") {
 		return e.evalIf(n, in)
 	}

@@ -27,7 +27,9 @@ type Options struct {
 	Pass string
 	// Stop reports values through which no gradient flows: what they are computed from counts as constant.
 	Stop func(*ir.Value) bool
-	// Opaque leaves parts of the gradients of convolutions as operators of Domain. They have no gradients of their own.
+	// Skip reports inputs of nodes through which no gradient flows, beside those of Stop; may be nil.
+	Skip func(n *ir.Node, input int) bool
+	// Opaque leaves parts of the gradients of convolutions as operators of Domain.
 	Opaque bool
 	// Cotangent is told of each computed value with a cotangent, once all of that is summed; may be nil.
 	Cotangent func(v, ct *ir.Value)
@@ -230,7 +232,7 @@ func (e *engine) visit(n *ir.Node) error {
 		return nil
 	}
 	for i, v := range n.Inputs() {
-		if v == nil || !e.active[v] {
+		if v == nil || !e.active[v] || (e.opt.Skip != nil && e.opt.Skip(n, i)) {
 			continue
 		}
 		var ct *ir.Value

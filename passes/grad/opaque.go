@@ -8,7 +8,7 @@ import (
 )
 
 // Domain is that of operators that stand for a part of a gradient until Expand, or a lowering, gives them a form that runs. They are
-// made with Options.Opaque, for convolutions over two dimensions in float with static sizes.
+// made with Options.Opaque, for convolutions over two dimensions in float with static sizes, and have gradients themselves.
 const Domain = "mqatc"
 
 // Operators of Domain. Both have the attributes kernel_shape, strides, dilations, pads and group of the convolution they belong to,
@@ -39,14 +39,11 @@ func expand(b *ir.Builder, n *ir.Node, tables map[string]*ir.Value) error {
 	out := n.Output(0)
 	b.Before, b.Site = n, out.Name()
 	c := &call{Builder: b, n: n, dt: out.DType(), memo: map[string]*ir.Value{}, tables: tables}
-	dims := c.dims(out)
-	w := window{kernel: n.Ints("kernel_shape"), strides: n.Ints("strides"), dilations: n.Ints("dilations"), lo: n.Ints("pads")[:2], hi: n.Ints("pads")[2:]}
+	w := c.opaqueWindow()
 	var v *ir.Value
 	if n.Op == ConvWeightGrad {
-		w.in, w.out = c.dims(n.Input(0))[2:], c.dims(n.Input(1))[2:]
-		v = c.weightForm(n.Input(0), n.Input(1), dims, w, n.Int("group", 1))
+		v = c.weightForm(n.Input(0), n.Input(1), c.dims(out), w, n.Int("group", 1))
 	} else {
-		w.in, w.out = dims[2:], c.dims(n.Input(0))[2:]
 		v = c.inputForm(n.Input(0), n.Input(1), nil, w, n.Int("group", 1))
 	}
 	if err := b.Err(); err != nil {
@@ -70,4 +67,45 @@ func (c *call) opaque(name string, a, b *ir.Value, dims []int64, w window, group
 	c.Infer = infer
 	v.Type = ir.TensorType(c.dt, ir.StaticShape(dims...))
 	return v
+}
+
+// opaqueWindow is the geometry of a node of Domain.
+func (c *call) opaqueWindow() window {
+	pads := c.n.Ints("pads")
+	w := window{kernel: c.n.Ints("kernel_shape"), strides: c.n.Ints("strides"), dilations: c.n.Ints("dilations"), lo: pads[:2], hi: pads[2:]}
+	big, small := c.in(0), c.in(1)
+	if c.n.Op == ConvInputGrad {
+		big, small = c.out(0), c.in(0)
+	}
+	w.in, w.out = c.dims(big)[2:], c.dims(small)[2:]
+	return w
+}
+
+// Both operators are linear in either input, and with the convolution itself they are each other's gradients.
+
+func vjpConvWeightGrad(c *call, i int) *ir.Value {
+	x, dy, v := c.in(0), c.in(1), c.dy()
+	w, group := c.opaqueWindow(), c.n.Int("group", 1)
+	if i == 0 {
+		if g := c.opaque(ConvInputGrad, dy, v, c.dims(x), w, group); g != nil {
+			return g
+		}
+		return c.inputForm(dy, v, nil, w, group)
+	}
+	return c.convolved(x, v, w, group)
+}
+
+func vjpConvInputGrad(c *call, i int) *ir.Value {
+	dy, weights, u := c.in(0), c.in(1), c.dy()
+	w, group := c.opaqueWindow(), c.n.Int("group", 1)
+	if i == 0 {
+		return c.convolved(u, weights, w, group)
+	}
+	return c.weightGrad(u, dy, c.dims(weights), w, group)
+}
+
+// convolved is the convolution of the geometry w. An end of the input that no window reaches stays unread without negative pads.
+func (c *call) convolved(x, weights *ir.Value, w window, group int64) *ir.Value {
+	pads := append(append([]int64{}, w.lo...), max(w.hi[0], 0), max(w.hi[1], 0))
+	return c.Op("Conv", []*ir.Value{x, weights}, append(w.attrs(group), ir.AInts("pads", pads...))...)
 }

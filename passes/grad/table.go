@@ -120,6 +120,10 @@ var table = map[string]row{
 	"Conv":          {vjp: vjpConv},
 	"ConvTranspose": {vjp: vjpConvTranspose},
 
+	// opaque.go
+	Domain + "." + ConvWeightGrad: {vjp: vjpConvWeightGrad},
+	Domain + "." + ConvInputGrad:  {vjp: vjpConvInputGrad},
+
 	// vjp_matmul.go
 	"MatMul": {vjp: vjpMatMul, broadcast: true},
 	"Gemm":   {vjp: vjpGemm, broadcast: true},
