@@ -3,49 +3,17 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"image"
-	"image/color"
-	"image/png"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"mqatc/cli/clitest"
 	"mqatc/compiler/report"
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/runtime/ort/orttest"
 )
-
-// writeImages fills a folder with images of random rectangles.
-func writeImages(t *testing.T, dir string, n int) {
-	t.Helper()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	r := rand.New(rand.NewPCG(4, 2))
-	for i := range n {
-		img := image.NewRGBA(image.Rect(0, 0, 80, 60))
-		for range 12 {
-			c := color.RGBA{uint8(r.IntN(256)), uint8(r.IntN(256)), uint8(r.IntN(256)), 255}
-			x, y := r.IntN(80), r.IntN(60)
-			for py := y; py < min(y+25, 60); py++ {
-				for px := x; px < min(x+25, 80); px++ {
-					img.Set(px, py, c)
-				}
-			}
-		}
-		var b bytes.Buffer
-		if err := png.Encode(&b, img); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%03d.png", i)), b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // TestQuantizeFromImagesAlone takes a network through partition, sensitivity, plan, training, emission and verification with images
 // and no labels, and its result through eval.
@@ -53,7 +21,7 @@ func TestQuantizeFromImagesAlone(t *testing.T) {
 	orttest.TestLibrary(t)
 	dir := t.TempDir()
 	images, net, out := filepath.Join(dir, "images"), filepath.Join(dir, "net.onnx"), filepath.Join(dir, "out")
-	writeImages(t, images, 20)
+	clitest.Images(t, images, 20)
 	run := func(want int, args ...string) string {
 		t.Helper()
 		var stdout, stderr bytes.Buffer
@@ -105,7 +73,7 @@ func TestWidthsByLayer(t *testing.T) {
 	orttest.TestLibrary(t)
 	dir := t.TempDir()
 	images, net := filepath.Join(dir, "images"), filepath.Join(dir, "net.onnx")
-	writeImages(t, images, 20)
+	clitest.Images(t, images, 20)
 	run := func(args ...string) (r report.Report) {
 		t.Helper()
 		var stdout, stderr bytes.Buffer

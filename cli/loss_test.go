@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"mqatc/cli/clitest"
 	"mqatc/compiler/report"
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
@@ -112,7 +113,7 @@ func TestOwnLossOnObjectron(t *testing.T) {
 	orttest.TestLibrary(t)
 	dir := t.TempDir()
 	images, own, config := filepath.Join(dir, "images"), filepath.Join(dir, "own.onnx"), filepath.Join(dir, "mqat.yaml")
-	writeImages(t, images, 10)
+	clitest.Images(t, images, 10)
 	writeLoss(t, own, "Identity_1", "Identity", 18)
 	said := must(t, 1, "quantize", net, "--data", images, "--loss", own, "--task", "objectron_cup", "-o", filepath.Join(dir, "none"))
 	if !strings.Contains(said, `no source of input "want"`) || !strings.Contains(said, "targets/T/NAME.npy") {
@@ -164,7 +165,7 @@ func TestNamedLosses(t *testing.T) {
 	orttest.TestLibrary(t)
 	dir := t.TempDir()
 	images, net := filepath.Join(dir, "images"), filepath.Join(dir, "net.onnx")
-	writeImages(t, images, 8)
+	clitest.Images(t, images, 8)
 	must(t, 0, "zoo", "cubesat", "--size", "32", "--width", "0.1", "-o", net)
 	m, err := format.Load(net)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"mqatc/cli/clitest"
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/text"
@@ -23,11 +24,7 @@ import (
 // command runs mqatc, which must end well, and returns its standard output.
 func command(t *testing.T, args ...string) string {
 	t.Helper()
-	var out, errs bytes.Buffer
-	if code := Main(append([]string{"mqatc"}, args...), &out, &errs); code != 0 {
-		t.Fatalf("mqatc %s: exit %d: %s", strings.Join(args, " "), code, errs.String())
-	}
-	return out.String()
+	return clitest.Command(t, Main, args...)
 }
 
 // splitInto cuts the model and reads order.json.
