@@ -163,19 +163,11 @@ func compare(dir string, n network, rounds, probes int, rivals []string) ([]resu
 	for _, r := range rivals {
 		commands = append(commands, exec.Command(python, filepath.Join(filepath.Dir(source), "export.py"), "--serve", dir, n.Name, r))
 	}
-	var players []*turns.Player
-	defer func() {
-		for _, p := range players {
-			p.Stop()
-		}
-	}()
-	for _, c := range commands {
-		p, err := turns.Start(c)
-		if err != nil {
-			return nil, err
-		}
-		players = append(players, p)
+	players, stop, err := turns.StartAll(commands)
+	if err != nil {
+		return nil, err
 	}
+	defer stop()
 	out := make([]result, len(players))
 	whole, each := make([][]float64, len(players)), make([][]float64, len(players))
 	for round := range rounds + 1 {

@@ -128,19 +128,11 @@ func compare(dir string, n network, lsq bool, rounds, steps int, rivals []string
 		}
 		commands = append(commands, exec.Command(python, filepath.Join(filepath.Dir(source), "export.py"), "--serve", n.Name, r, flag))
 	}
-	var players []*turns.Player
-	defer func() {
-		for _, p := range players {
-			p.Stop()
-		}
-	}()
-	for _, c := range commands {
-		p, err := turns.Start(c)
-		if err != nil {
-			return nil, err
-		}
-		players = append(players, p)
+	players, stop, err := turns.StartAll(commands)
+	if err != nil {
+		return nil, err
 	}
+	defer stop()
 	out := make([]answer, len(players))
 	for round := range rounds + 1 {
 		for i, p := range players {

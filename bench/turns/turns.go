@@ -55,3 +55,21 @@ func Median(s []float64) float64 {
 	s = slices.Sorted(slices.Values(s))
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
+
+// StartAll starts one program after the other; stop ends those that run.
+func StartAll(commands []*exec.Cmd) (players []*Player, stop func(), err error) {
+	stop = func() {
+		for _, p := range players {
+			p.Stop()
+		}
+	}
+	for _, c := range commands {
+		p, err := Start(c)
+		if err != nil {
+			stop()
+			return nil, func() {}, err
+		}
+		players = append(players, p)
+	}
+	return players, stop, nil
+}
