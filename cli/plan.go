@@ -103,7 +103,7 @@ func makePlan(c *cli.Context, path string) error {
 
 // planInput is what a plan needs of a model that was brought in.
 func planInput(f *frontend.Front, tgt target.Target) plan.Input {
-	return plan.Input{Model: f.Model, Partition: f.Partition, PayloadBefore: f.PayloadBefore, FileBefore: f.Source.Bytes, Target: tgt, Copies: f.Copies}
+	return plan.Input{Model: f.Model, Partition: f.Partition, PayloadBefore: f.PayloadBefore, FileBefore: f.Source.Bytes, Target: tgt, Copies: f.Copies, Starts: &quant.Starts{}}
 }
 
 // planInfeasible is the error, with exit code 3, of a plan that does not fit.
