@@ -2,6 +2,9 @@
 
 #include <stdbool.h>
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <string.h>
 
 static const void *const *api;
@@ -218,4 +221,10 @@ void *ort_aligned(size_t size) {
 
 void ort_aligned_free(void *p) {
   if (p != NULL) free(((void **)p)[-1]);
+}
+
+void ort_trim(void) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
 }

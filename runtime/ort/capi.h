@@ -41,4 +41,7 @@ ort_result ort_end_profiling(void *session, char **path);
 void *ort_aligned(size_t size);
 void ort_aligned_free(void *p);
 
+// Gives the system back what malloc keeps of memory that was freed, where it is glibc's.
+void ort_trim(void);
+
 #endif
