@@ -95,13 +95,13 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, how setting
 		return nil, nil, 0, err
 	}
 	o := step.Options{Loss: loss, Batch: batch, Params: params, Optimizer: step.Optimizer{Name: "sgd", Momentum: 0.9}}
-	if how.lower {
-		if o.Lower, err = fit.Lowering("cpu"); err != nil {
-			return nil, nil, 0, err
-		}
-	}
 	if how.recompute {
 		o.Recompute = memory.Auto
+	}
+	if how.lower {
+		if o.Lower, err = fit.Lowering("cpu", o.Recompute); err != nil {
+			return nil, nil, 0, err
+		}
 	}
 	s, err := step.Build(m, o)
 	if err != nil {

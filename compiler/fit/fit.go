@@ -5,14 +5,11 @@ package fit
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"mqatc/compiler/problem"
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
-	"mqatc/onnx/op"
-	"mqatc/passes/memory"
 	"mqatc/passes/step"
 	"mqatc/runtime/ort"
 	"mqatc/runtime/train"
@@ -86,7 +83,7 @@ func (o Options) graphs() (stepGraph, apply *ir.Model, err error) {
 	so := step.Options{Loss: o.Problem.Loss(), Batch: int64(n), Params: o.Params, Optimizer: o.Optimizer, Accumulate: sums,
 		BatchStatistics: o.BatchStatistics, Recompute: o.Recompute, Expose: o.Expose}
 	if o.Lower {
-		if so.Lower, err = Lowering(o.Device); err != nil {
+		if so.Lower, err = Lowering(o.Device, o.Recompute); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -152,61 +149,6 @@ func (o Options) engine() (*train.Engine, error) {
 		}
 	}
 	return Load(cfg, stepGraph, o.Foreseen)
-}
-
-// Load gives cfg the step graph and makes an engine of it. What memory its steps will take is told to foreseen, which may be nil.
-//
-// On the CPU the values of a step get places in one block of memory: onnxruntime's own allocator takes up to twice as much.
-func Load(cfg train.Config, stepGraph *ir.Model, foreseen func(Memory)) (_ *train.Engine, err error) {
-	if cfg.Step, err = format.Marshal(stepGraph); err != nil {
-		return nil, err
-	}
-	u := memory.Of(stepGraph.Graph)
-	if cfg.Session.Device == "" || cfg.Session.Device == "cpu" {
-		if u, err = lay(&cfg); err != nil {
-			return nil, err
-		}
-	}
-	e, err := train.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	if foreseen != nil {
-		foreseen(memoryOf(u, stepGraph.Graph))
-	}
-	ort.Trim()
-	debug.FreeOSMemory() // graphs are large, and steps make no garbage that would have the collector return them
-	return e, nil
-}
-
-// lay makes cfg's step graph what onnxruntime runs, with a layout.
-func lay(cfg *train.Config) (memory.Use, error) {
-	opts := cfg.Session
-	opts.Threads = cfg.Threads
-	raw, err := ort.Optimize(cfg.Step, opts)
-	if err != nil {
-		return memory.Use{}, fmt.Errorf("train: step graph: %w", err)
-	}
-	m, err := format.Parse(raw, "")
-	if err != nil {
-		return memory.Use{}, fmt.Errorf("fit: memory: %w", err)
-	}
-	// Operators of onnxruntime's own keep the types that it wrote.
-	_ = op.InferModel(m, nil)
-	u := memory.Of(m.Graph)
-	l, err := memory.Arrange(m.Graph, step.New)
-	if err != nil {
-		return memory.Use{}, fmt.Errorf("fit: memory: %w", err)
-	}
-	u.Peak = l.Bytes + u.Scratch
-	for _, name := range l.InPlace {
-		u.Outputs -= memory.Size(m.Graph.Value(name))
-	}
-	if cfg.Step, err = format.Marshal(m); err != nil {
-		return memory.Use{}, err
-	}
-	cfg.Layout = &train.Layout{Bytes: l.Bytes, At: l.At, InPlace: l.InPlace}
-	return u, nil
 }
 
 // Run trains. When ctx ends it leaves a checkpoint and returns ctx's error; called again with the same options it goes on from there

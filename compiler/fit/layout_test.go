@@ -20,6 +20,9 @@ import (
 // TestLayoutKeepsBits runs steps with values in one block and states overwritten, and as onnxruntime allocates them.
 func TestLayoutKeepsBits(t *testing.T) {
 	orttest.TestLibrary(t)
+	if !orderKnown() {
+		t.Fatal("onnxruntime runs nodes in another order than memory.Order says")
+	}
 	m, err := cubesat.Network(1, 64, 0.5)
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +36,9 @@ func TestLayoutKeepsBits(t *testing.T) {
 	}
 	for _, optimizer := range []step.Optimizer{{Name: "sgd", Momentum: 0.9, EMA: 0.9}, {Name: "adamw", WeightDecay: 0.01, ClipNorm: 1}} {
 		for _, lower := range []bool{false, true} {
+			if !lower && optimizer.ClipNorm > 0 {
+				continue // what it adds does not depend on the forms
+			}
 			var first map[string]*ir.Tensor
 			for _, recompute := range []int{0, memory.Auto} {
 				o := Options{Model: m, Problem: towards{loss: loss}, Params: step.Trainable(m), Batch: 3, Threads: 2, Recompute: recompute, Lower: lower,
@@ -42,11 +48,10 @@ func TestLayoutKeepsBits(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				cfg := train.Config{Threads: 2}
-				if cfg.State, err = o.start(); err != nil {
+				plain := train.Config{Threads: 2}
+				if plain.State, err = o.start(); err != nil {
 					t.Fatal(err)
 				}
-				plain := cfg
 				if plain.Step, err = format.Marshal(g); err != nil {
 					t.Fatal(err)
 				}
@@ -54,7 +59,7 @@ func TestLayoutKeepsBits(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				b, err := Load(cfg, g, nil)
+				b, _, err := laid(plain)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -103,7 +104,9 @@ func taken(t *testing.T, m *ir.Model, batch, recompute int, lower bool) (foresee
 			t.Fatal(err)
 		}
 	}
-	return foreseen, resident(t, "VmHWM") - before - fed
+	took = resident(t, "VmHWM") - before - fed
+	runtime.KeepAlive(m) // its weights are in before
+	return foreseen, took
 }
 
 func TestMemoryIsForeseen(t *testing.T) {
@@ -134,12 +137,10 @@ func TestMemoryIsForeseen(t *testing.T) {
 		{"cubesat", func() (*ir.Model, error) { return cubesat.Network(1, 96, 1) }, 48, memory.Auto, true},
 		{"wdr", build("wdr", 128, 0.25), 8, 0, false},
 		{"wdr", build("wdr", 128, 0.25), 8, 0, true},
-		{"wdr", build("wdr", 128, 0.25), 8, memory.Auto, false},
 		{"wdr", build("wdr", 128, 0.25), 8, memory.Auto, true},
 		{"zebrapose", build("zebrapose", 64, 0.5), 4, 0, false},
 		{"zebrapose", build("zebrapose", 64, 0.5), 4, 0, true},
 		{"nanodet", func() (*ir.Model, error) { return shared("nanodet_m_416.onnx") }, 1, 0, false},
-		{"nanodet", func() (*ir.Model, error) { return shared("nanodet_m_416.onnx") }, 1, 0, true},
 	} {
 		switch os.Getenv(caseVariable) {
 		case "":

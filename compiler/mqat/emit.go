@@ -197,20 +197,10 @@ func (r levels) Optimized(m *ir.Model, l target.Level) (*ir.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "mqatc-")
-	if err != nil {
+	if raw, err = ort.Optimize(raw, ort.SessionOptions{OptLevel: level(l), Threads: max(r.threads, 0)}); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "optimized.onnx")
-	s, err := ort.NewSession(raw, ort.SessionOptions{OptLevel: level(l), Threads: max(r.threads, 0), OptimizedModelPath: path})
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Close(); err != nil {
-		return nil, err
-	}
-	return format.Load(path)
+	return format.Parse(raw, "")
 }
 
 // scoreEmitted measures the emitted model as users will run it.

@@ -1,6 +1,7 @@
-// Package memory foresees how much memory a graph takes while onnxruntime runs it, and makes it take less by computing values twice.
+// Package memory foresees how much memory a graph takes while onnxruntime runs it, and makes it take less: by the order in which nodes
+// run, by places for values in one block, and by computing values twice.
 //
-// What is counted are the values between inputs and outputs: each from the node that makes it to the last that reads it. Nodes run
+// What Of counts are the values between inputs and outputs: each from the node that makes it to the last that reads it. Nodes run
 // one after the other, in the order that onnxruntime derives from the file; buffers are reused as onnxruntime's planner reuses them
 // (core/framework/allocation_planner.cc of release 1.30): by operators that work in place or only rename their input, and by values
 // of the same shape as a dead one.
@@ -28,10 +29,8 @@ type Use struct {
 func (u Use) Total() int64 { return u.Peak + u.Inputs + u.Outputs + u.Constants }
 
 // Of foresees the memory that g takes, its nodes run in Order.
-func Of(g *ir.Graph) Use { return Run(g, Order(g)) }
-
-// Run is Of for nodes that run in the order given, as those of a file that onnxruntime wrote do.
-func Run(g *ir.Graph, order []*ir.Node) Use {
+func Of(g *ir.Graph) Use {
+	order := Order(g)
 	p := newPlan(g, order)
 	u := p.peak(order)
 	for _, v := range g.Inputs() {

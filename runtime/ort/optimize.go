@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// Optimize returns the serialized model as onnxruntime runs it with the options given, nodes in their order. Loaded with DisableAll by
+// Optimize returns the serialized model as onnxruntime runs it with the options given. Loaded with DisableAll by
 // the same library on the same machine it gives the same results.
 func Optimize(model []byte, opts SessionOptions) (_ []byte, err error) {
 	dir, err := os.MkdirTemp("", "mqatc-")

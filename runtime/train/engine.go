@@ -42,7 +42,7 @@ type Config struct {
 	Threads int
 	// Layout, if set, says where the values of the step graph stand. Step is then what ort.Optimize made of it.
 	Layout *Layout
-	// Session sets further session options; Threads above wins.
+	// Session sets further session options; Threads above wins. OptimizedModelPath receives the step graph.
 	Session ort.SessionOptions
 }
 
@@ -94,6 +94,7 @@ func New(cfg Config) (_ *Engine, err error) {
 		return nil, fmt.Errorf("train: step graph: %w", err)
 	}
 	if cfg.Apply != nil {
+		cfg.Session.OptimizedModelPath = "" // of the step graph
 		if e.apply, err = ort.NewSession(cfg.Apply, cfg.Session); err != nil {
 			return nil, fmt.Errorf("train: apply graph: %w", err)
 		}
