@@ -16,9 +16,6 @@ var recomputeFlag = &cli.StringFlag{Name: "recompute",
 // recompute reads --recompute: 0 where it is not given.
 func recompute(c *cli.Context) (int, error) {
 	s := c.String("recompute")
-	if s != "" && c.Bool("lower") {
-		return 0, usagef("--recompute works on standard operators: leave --lower out")
-	}
 	switch s {
 	case "":
 		return 0, nil

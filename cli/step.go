@@ -91,6 +91,7 @@ func writeStep(c *cli.Context, path string) error {
 		if mach.Block == 0 {
 			return withHint(errors.New("step: --lower: onnxruntime has no blocked convolutions for this processor"), "leave --lower out")
 		}
+		mach.Frugal = segments != 0
 		lowering = lower.New(mach)
 	}
 	s, err := step.Build(m, step.Options{

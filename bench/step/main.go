@@ -8,14 +8,11 @@
 package main
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -34,6 +31,10 @@ type network struct {
 type answer struct {
 	Seconds []float64 `json:"seconds"`
 	Bytes   int64     `json:"bytes"` // peak above what the process held before it made the network
+	// For memories: peak above what the process held before the first step, peak of the whole process, and what was foreseen.
+	Steps    int64 `json:"steps"`
+	Process  int64 `json:"process"`
+	Foreseen int64 `json:"foreseen"`
 }
 
 func main() {
@@ -45,16 +46,25 @@ func main() {
 	serving := flag.String("serve", "", "file of the network to train (used by this command itself)")
 	batch := flag.Int64("batch", 0, "images in a step of -serve")
 	profile := flag.String("profile", "", "with -serve, prefix of onnxruntime's profile")
+	lower := flag.Bool("lower", true, "lowered steps")
+	recompute := flag.Bool("recompute", false, "values of the forward pass computed again")
+	memory := flag.Bool("memory", false, "compare the memory that steps take")
 	flag.Parse()
+	how := setting{lower: *lower, recompute: *recompute}
 	var err error
 	switch {
 	case *serving != "":
-		err = serve(*serving, *batch, *lsq, *profile)
+		err = serve(*serving, *batch, *lsq, how, *profile)
 	case flag.NArg() != 1 || *rounds < 1 || *steps < 1:
 		flag.Usage()
 		os.Exit(2)
+	case *memory:
+		var networks []network
+		if _, networks, err = networksOf(flag.Arg(0)); err == nil {
+			err = memories(flag.Arg(0), networks, *lsq, strings.Split(*rivals, ","), *names)
+		}
 	default:
-		err = table(flag.Arg(0), *lsq, *rounds, *steps, strings.Split(*rivals, ","), *names)
+		err = table(flag.Arg(0), *lsq, how, *rounds, *steps, strings.Split(*rivals, ","), *names)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "step:", err)
@@ -62,30 +72,23 @@ func main() {
 	}
 }
 
-func table(dir string, lsq bool, rounds, steps int, rivals []string, only string) error {
-	raw, err := os.ReadFile(filepath.Join(dir, "index.json"))
+func table(dir string, lsq bool, how setting, rounds, steps int, rivals []string, only string) error {
+	torch, networks, err := networksOf(dir)
 	if err != nil {
 		return err
 	}
-	var index struct {
-		Torch    string    `json:"torch"`
-		Networks []network `json:"networks"`
-	}
-	if err := json.Unmarshal(raw, &index); err != nil {
-		return err
-	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "ms, torch %s\tbatch\tpixels\tmqatc\tbest\t", index.Torch)
+	fmt.Fprintf(w, "ms, torch %s\tbatch\tpixels\tmqatc\tbest\t", torch)
 	for _, r := range rivals {
 		fmt.Fprintf(w, "%s\tbest\t", r)
 	}
 	fmt.Fprint(w, "ratio\tMB\ttorch MB\tpart\t\n")
 	product, count := 0.0, 0
-	for _, n := range index.Networks {
+	for _, n := range networks {
 		if only != "" && !slices.Contains(strings.Split(only, ","), n.Name) {
 			continue
 		}
-		r, err := compare(dir, n, lsq, rounds, steps, rivals)
+		r, err := compare(dir, n, lsq, how, rounds, steps, rivals)
 		if err != nil {
 			return fmt.Errorf("%s: %w", n.Name, err)
 		}
@@ -110,23 +113,14 @@ func table(dir string, lsq bool, rounds, steps int, rivals []string, only string
 }
 
 // compare lets us and the rivals take turns. The answers stand in this order.
-func compare(dir string, n network, lsq bool, rounds, steps int, rivals []string) ([]answer, error) {
-	python := os.Getenv("PYTHON")
-	if python == "" {
-		python = "python3"
-	}
-	self, err := os.Executable()
+func compare(dir string, n network, lsq bool, how setting, rounds, steps int, rivals []string) ([]answer, error) {
+	c, err := ours(dir, n, lsq, how)
 	if err != nil {
 		return nil, err
 	}
-	_, source, _, _ := runtime.Caller(0)
-	commands := []*exec.Cmd{exec.Command(self, "-serve", filepath.Join(dir, n.File), "-batch", fmt.Sprint(n.Batch), fmt.Sprintf("-lsq=%v", lsq))}
+	commands := []*exec.Cmd{c}
 	for _, r := range rivals {
-		flag := "0"
-		if lsq {
-			flag = "1"
-		}
-		commands = append(commands, exec.Command(python, filepath.Join(filepath.Dir(source), "export.py"), "--serve", n.Name, r, flag))
+		commands = append(commands, rival(n, r, lsq))
 	}
 	players, stop, err := turns.StartAll(commands)
 	if err != nil {

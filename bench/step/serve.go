@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 
 	"mqatc/compiler/fit"
@@ -17,6 +16,7 @@ import (
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
+	"mqatc/passes/memory"
 	"mqatc/passes/quant"
 	"mqatc/passes/step"
 	"mqatc/passes/weights"
@@ -25,7 +25,7 @@ import (
 )
 
 // serve trains the network at path: for each line N of standard input N steps, answered by a line of JSON.
-func serve(path string, batch int64, lsq bool, profile string) error {
+func serve(path string, batch int64, lsq bool, how setting, profile string) error {
 	threads := 2
 	if s := os.Getenv("THREADS"); s != "" {
 		var err error
@@ -37,12 +37,16 @@ func serve(path string, batch int64, lsq bool, profile string) error {
 	if err := ort.Open(ctx, ort.Options{}); err != nil {
 		return err
 	}
-	before := peak()
-	e, feeds, err := engine(ctx, path, batch, lsq, train.Config{Threads: threads, Session: ort.SessionOptions{Profile: profile}})
+	if err := warm(ctx, lsq, how); err != nil {
+		return err
+	}
+	m := meter{before: status("VmRSS")}
+	e, feeds, foreseen, err := engine(ctx, path, batch, lsq, how, train.Config{Threads: threads, Session: ort.SessionOptions{Profile: profile}})
 	if err != nil {
 		return err
 	}
 	defer e.Close()
+	m.start()
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
 		n, err := strconv.Atoi(in.Text())
@@ -57,7 +61,8 @@ func serve(path string, batch int64, lsq bool, profile string) error {
 			}
 			a.Seconds = append(a.Seconds, time.Since(start).Seconds())
 		}
-		a.Bytes = peak() - before
+		m.fill(&a)
+		a.Foreseen = foreseen
 		if err := json.NewEncoder(os.Stdout).Encode(a); err != nil {
 			return err
 		}
@@ -65,24 +70,15 @@ func serve(path string, batch int64, lsq bool, profile string) error {
 	return in.Err()
 }
 
-// peak is the most memory that the process held; Linux counts it in KiB.
-func peak() int64 {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return u.Maxrss << 10
-}
-
 // engine is the step of the network at path with the images to feed it.
-func engine(ctx context.Context, path string, batch int64, lsq bool, cfg train.Config) (*train.Engine, train.Feeds, error) {
+func engine(ctx context.Context, path string, batch int64, lsq bool, how setting, cfg train.Config) (*train.Engine, train.Feeds, int64, error) {
 	src, err := frontend.Read(path)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	f, err := frontend.Prepare(ctx, src, frontend.Options{})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	defer f.Close()
 	m := f.Model
@@ -90,32 +86,37 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, cfg train.C
 	if lsq {
 		more, err := quantize(m)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, 0, err
 		}
 		params = append(params, more...)
 	}
 	loss, err := square(m)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
-	lowering, err := fit.Lowering("cpu")
-	if err != nil {
-		return nil, nil, err
+	o := step.Options{Loss: loss, Batch: batch, Params: params, Optimizer: step.Optimizer{Name: "sgd", Momentum: 0.9}}
+	if how.recompute {
+		o.Recompute = memory.Auto
 	}
-	s, err := step.Build(m, step.Options{Loss: loss, Batch: batch, Params: params, Optimizer: step.Optimizer{Name: "sgd", Momentum: 0.9}, Lower: lowering})
+	if how.lower {
+		if o.Lower, err = fit.Lowering("cpu", o.Recompute); err != nil {
+			return nil, nil, 0, err
+		}
+	}
+	s, err := step.Build(m, o)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	cfg.State = map[string]*ir.Tensor{}
 	for _, p := range params {
 		cfg.State[p.Name] = m.Graph.Value(p.Name).Init()
 	}
 	if cfg.Step, err = format.Marshal(s); err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
-	e, err := train.New(cfg)
+	e, foreseen, err := load(cfg, s)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	r, feeds := rand.New(rand.NewPCG(1, 2)), train.Feeds{}
 	for _, v := range s.Graph.Inputs() {
@@ -131,11 +132,18 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, cfg train.C
 				}
 			}
 			if feeds[name], err = ir.FromFloat32s(x, d...); err != nil {
-				return nil, nil, err
+				return nil, nil, 0, err
 			}
 		}
 	}
-	return e, feeds, nil
+	return e, feeds, foreseen, nil
+}
+
+// load is an engine, and the memory that its steps are foreseen to take.
+func load(cfg train.Config, s *ir.Model) (*train.Engine, int64, error) {
+	var bytes int64
+	e, err := fit.Load(cfg, s, func(m fit.Memory) { bytes = m.Total() })
+	return e, bytes, err
 }
 
 // square is the loss mean((y - target)^2).

@@ -4,7 +4,6 @@ package fit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -86,7 +85,7 @@ func (o Options) graphs() (stepGraph, apply *ir.Model, err error) {
 	so := step.Options{Loss: o.Problem.Loss(), Batch: int64(n), Params: o.Params, Optimizer: o.Optimizer, Accumulate: sums,
 		BatchStatistics: o.BatchStatistics, Recompute: o.Recompute, Expose: o.Expose}
 	if o.Lower {
-		if so.Lower, err = Lowering(o.Device); err != nil {
+		if so.Lower, err = Lowering(o.Device, o.Recompute); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -147,33 +146,12 @@ func (o Options) engine(steps int) (*train.Engine, error) {
 	if cfg.State, err = o.start(); err != nil {
 		return nil, err
 	}
-	if cfg.Step, err = format.Marshal(stepGraph); err != nil {
-		return nil, err
-	}
 	if apply != nil {
 		if cfg.Apply, err = format.Marshal(apply); err != nil {
 			return nil, err
 		}
 	}
-	if o.Foreseen == nil {
-		return train.New(cfg)
-	}
-	path, remove, err := optimized()
-	if err != nil {
-		return nil, err
-	}
-	defer remove()
-	cfg.Optimized = path
-	e, err := train.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	m, err := foresee(path, stepGraph.Graph)
-	if err != nil {
-		return nil, errors.Join(err, e.Close())
-	}
-	o.Foreseen(m)
-	return e, nil
+	return Load(cfg, stepGraph, o.Foreseen)
 }
 
 // Run trains. When ctx ends it leaves a checkpoint and returns ctx's error; called again with the same options it goes on from there

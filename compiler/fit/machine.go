@@ -16,11 +16,13 @@ func Machine(device string) (lower.Machine, error) {
 	return lower.Machine{Block: b}, err
 }
 
-// Lowering is what step.Options.Lower takes on a device, nil where standard operators stay.
-func Lowering(device string) (func(*ir.Model) error, error) {
+// Lowering is what step.Options.Lower takes on a device, nil where standard operators stay. It is frugal with memory for steps that
+// compute values again.
+func Lowering(device string, recompute int) (func(*ir.Model) error, error) {
 	m, err := Machine(device)
 	if err != nil || m.Block == 0 {
 		return nil, err
 	}
+	m.Frugal = recompute != 0
 	return lower.New(m), nil
 }

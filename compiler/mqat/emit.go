@@ -198,20 +198,14 @@ func (r levels) Open(m *ir.Model, l target.Level) (target.Session, error) {
 }
 
 func (r levels) Optimized(m *ir.Model, l target.Level) (*ir.Model, error) {
-	dir, err := os.MkdirTemp("", "mqatc-")
+	raw, err := format.Marshal(m)
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "optimized.onnx")
-	s, err := ort.Load(m, ort.SessionOptions{OptLevel: level(l), Threads: max(r.threads, 0), OptimizedModelPath: path})
-	if err != nil {
+	if raw, err = ort.Optimize(raw, ort.SessionOptions{OptLevel: level(l), Threads: max(r.threads, 0)}); err != nil {
 		return nil, err
 	}
-	if err := s.Close(); err != nil {
-		return nil, err
-	}
-	return format.Load(path)
+	return format.Parse(raw, "")
 }
 
 // scoreEmitted measures the emitted model as users will run it.

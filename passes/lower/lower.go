@@ -32,6 +32,8 @@ const Domain = "com.microsoft.nchwc"
 type Machine struct {
 	// Block is the number of channels in a block of onnxruntime's blocked convolutions, 8 or 16; 0 where it has none.
 	Block int64 `json:"block"`
+	// Frugal takes less memory for some time: what is copied for a product of matrices is copied in smaller pieces.
+	Frugal bool `json:"frugal,omitempty"`
 }
 
 // Run lowers m for the machine. Operators of grad.Domain are gone afterwards. Values that no node needs any more stay behind.
@@ -40,8 +42,11 @@ func Run(m *ir.Model, mach Machine) error {
 		return fmt.Errorf("pass %s: %w", Info.Name, err)
 	}
 	if mach.Block > 0 {
-		l := &lowerer{b: ir.NewBuilder(m.Graph, Info.Name, op.InferNode), g: m.Graph, block: mach.Block, blocked: map[*ir.Value]*ir.Value{},
+		l := &lowerer{b: ir.NewBuilder(m.Graph, Info.Name, op.InferNode), g: m.Graph, block: mach.Block, columns: columnsBytes, blocked: map[*ir.Value]*ir.Value{},
 			fused: map[*ir.Node]bool{}, memo: map[string]*ir.Value{}}
+		if mach.Frugal {
+			l.columns = frugalBytes
+		}
 		if err := l.run(); err != nil {
 			return fmt.Errorf("pass %s: %w", Info.Name, err)
 		}
@@ -64,6 +69,8 @@ type lowerer struct {
 	b     *ir.Builder
 	g     *ir.Graph
 	block int64
+	// columns bounds the columns of a weight gradient that are gathered together, in bytes.
+	columns int64
 	// blocked holds the blocked form of plain values.
 	blocked map[*ir.Value]*ir.Value
 	// done lists nodes whose output is computed in blocked form, in graph order.

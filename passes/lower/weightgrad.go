@@ -6,9 +6,13 @@ import (
 	"mqatc/onnx/ir"
 )
 
-// columnsBound is the number of indices from which on the columns of a weight gradient are gathered tap by tap, which takes less
-// memory.
-const columnsBound = 1 << 20
+// Bounds of the columns of a weight gradient that are gathered together: the number of their indices, and their bytes. Beyond them
+// they are gathered by rows of the kernel, or tap by tap, which takes less memory.
+const (
+	columnsBound = 1 << 20
+	columnsBytes = 12 << 20
+	frugalBytes  = 4 << 20 // of Machine.Frugal; products of smaller matrices are up to 1.4 times slower
+)
 
 // weightGrad lowers the gradient of a convolution by its weights: the rows that each tap meets, gathered, times the cotangent.
 func weightGrad(l *lowerer, n *ir.Node) *ir.Value {
@@ -34,14 +38,19 @@ func weightGrad(l *lowerer, n *ir.Node) *ir.Value {
 	if taps == 1 && win.dense() && win.pads[0] == 0 && win.pads[1] == 0 && dx[2] == d[2] && dx[3] == d[3] {
 		return l.reshape(times(l.matrix(x)), dw...)
 	}
-	at := reach{win, dx[2:], d[2:], 0, taps}
-	if positions*taps <= columnsBound {
-		return l.toPlain(times(l.reshape(l.gather(x, at), d[0]*positions, taps*c)), dw)
+	each := taps // taps gathered together
+	for _, fewer := range []int64{dw[3], 1} {
+		if positions*each > columnsBound || 4*d[0]*positions*each*c > l.columns {
+			each = fewer
+		}
 	}
 	var parts []*ir.Value
-	for t := range taps {
-		at.from, at.to = t, t+1
-		parts = append(parts, times(l.reshape(l.gather(x, at), d[0]*positions, c)))
+	for t := int64(0); t < taps; t += each {
+		at := reach{win, dx[2:], d[2:], t, t + each}
+		parts = append(parts, times(l.reshape(l.gather(x, at), d[0]*positions, each*c)))
+	}
+	if len(parts) == 1 {
+		return l.toPlain(parts[0], dw)
 	}
 	return l.toPlain(l.b.Op("Concat", parts, ir.AInt("axis", 1)), dw)
 }

@@ -1,12 +1,14 @@
-// Package memory foresees how much memory a graph takes while onnxruntime runs it, and makes it take less by computing values twice.
+// Package memory foresees how much memory a graph takes while onnxruntime runs it, and makes it take less: by the order in which nodes
+// run, by places for values in one block, and by computing values twice.
 //
-// What is counted are the values between inputs and outputs: each from the node that makes it to the last that reads it. Nodes run
+// What Of counts are the values between inputs and outputs: each from the node that makes it to the last that reads it. Nodes run
 // one after the other, in the order that onnxruntime derives from the file; buffers are reused as onnxruntime's planner reuses them
 // (core/framework/allocation_planner.cc of release 1.30): by operators that work in place or only rename their input, and by values
 // of the same shape as a dead one.
 package memory
 
 import (
+	"slices"
 	"sort"
 
 	"mqatc/onnx/ir"
@@ -19,17 +21,16 @@ type Use struct {
 	Inputs    int64
 	Outputs   int64
 	Constants int64
-	Unsized   int // values of unknown size, which count as nothing
+	Scratch   int64 // the most that a kernel takes beside its inputs and outputs
+	Unsized   int   // values of unknown size, which count as nothing
 }
 
 // Total is everything together: Peak, Inputs, Outputs and Constants.
 func (u Use) Total() int64 { return u.Peak + u.Inputs + u.Outputs + u.Constants }
 
 // Of foresees the memory that g takes, its nodes run in Order.
-func Of(g *ir.Graph) Use { return Run(g, Order(g)) }
-
-// Run is Of for nodes that run in the order given, as those of a file that onnxruntime wrote do.
-func Run(g *ir.Graph, order []*ir.Node) Use {
+func Of(g *ir.Graph) Use {
+	order := Order(g)
 	p := newPlan(g, order)
 	u := p.peak(order)
 	for _, v := range g.Inputs() {
@@ -52,6 +53,24 @@ func Run(g *ir.Graph, order []*ir.Node) Use {
 // later nodes before earlier ones (Graph::ReverseDFSFrom as GraphViewer's constructor calls it).
 func Order(g *ir.Graph) []*ir.Node {
 	nodes := g.Nodes()
+	return order(nodes, dependencies(g, nodes))
+}
+
+// dependencies are the nodes that each node reads from, without repetition.
+func dependencies(g *ir.Graph, nodes []*ir.Node) map[*ir.Node][]*ir.Node {
+	out := make(map[*ir.Node][]*ir.Node, len(nodes))
+	for _, n := range nodes {
+		for _, d := range producers(g, n, nil) {
+			if !slices.Contains(out[n], d) {
+				out[n] = append(out[n], d)
+			}
+		}
+	}
+	return out
+}
+
+// order is Order for nodes that stand in a file as given.
+func order(nodes []*ir.Node, needs map[*ir.Node][]*ir.Node) []*ir.Node {
 	at := make(map[*ir.Node]int, len(nodes))
 	for i, n := range nodes {
 		at[n] = i
@@ -59,13 +78,9 @@ func Order(g *ir.Graph) []*ir.Node {
 	inputs := make([][]int, len(nodes))
 	read := make([]bool, len(nodes))
 	for i, n := range nodes {
-		seen := map[int]bool{}
-		for _, d := range producers(g, n, nil) {
-			if k := at[d]; !seen[k] {
-				seen[k] = true
-				inputs[i] = append(inputs[i], k)
-				read[k] = true
-			}
+		for _, d := range needs[n] {
+			inputs[i] = append(inputs[i], at[d])
+			read[at[d]] = true
 		}
 		sort.Ints(inputs[i])
 	}
@@ -80,12 +95,12 @@ func Order(g *ir.Graph) []*ir.Node {
 		}
 	}
 	visited := make([]bool, len(nodes))
-	order := make([]*ir.Node, 0, len(nodes))
+	out := make([]*ir.Node, 0, len(nodes))
 	for len(stack) > 0 {
 		e := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
 		if e.leave {
-			order = append(order, nodes[e.node])
+			out = append(out, nodes[e.node])
 			continue
 		}
 		if visited[e.node] {
@@ -99,7 +114,7 @@ func Order(g *ir.Graph) []*ir.Node {
 			}
 		}
 	}
-	return order
+	return out
 }
 
 // producers are the nodes of g whose outputs n, or a graph inside it, reads.

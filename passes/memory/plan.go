@@ -149,6 +149,7 @@ func (p *plan) peak(order []*ir.Node) Use {
 	var now int64
 	for i, n := range order {
 		now += change[i]
+		u.Scratch = max(u.Scratch, scratch(n))
 		if all := now + scratch(n); all > u.Peak {
 			u.Peak, u.At = all, n
 		}

@@ -171,7 +171,7 @@ func (f *forward) within(segments int) []int {
 // best tries cuts on copies of the graph and takes those with the least peak; none where that is no lower than without.
 func (f *forward) best() ([]int, error) {
 	var best []int
-	least := Of(f.g).Peak
+	least := Least(f.g)
 	tried := map[string]bool{"[]": true}
 	for k := int64(2); k <= 64; k += max(1, k/4) {
 		cuts := f.cuts(f.sums[len(f.nodes)] / k)
@@ -186,7 +186,7 @@ func (f *forward) best() ([]int, error) {
 		if err := c.apply(cuts); err != nil {
 			return nil, err
 		}
-		if p := Of(c.g).Peak; p < least {
+		if p := Least(c.g); p < least {
 			best, least = cuts, p
 		}
 	}

@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"fmt"
-	"slices"
 
 	"mqatc/onnx/ir"
 
@@ -21,8 +20,9 @@ type Binding struct {
 }
 
 // Bind binds a buffer to every input and to the outputs that are wanted. A buffer that is both input and output of a run is
-// an error, since onnxruntime may write an output before it has read the input.
-func (s *Session) Bind(inputs, outputs map[string]*Buffer) (_ *Binding, err error) {
+// an error, since onnxruntime may write an output before it has read the input; inPlace names the outputs for which the caller
+// knows better.
+func (s *Session) Bind(inputs, outputs map[string]*Buffer, inPlace ...string) (_ *Binding, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.s == nil {
@@ -48,6 +48,11 @@ func (s *Session) Bind(inputs, outputs map[string]*Buffer) (_ *Binding, err erro
 			return nil, fmt.Errorf("onnxruntime: bind: the model has no output %q", name)
 		}
 	}
+	over := map[string]bool{}
+	for _, name := range inPlace {
+		over[name] = true
+	}
+	taken := map[*Buffer]bool{}
 	for i, v := range s.inputs {
 		if inputs[v.Name] == nil {
 			return nil, fmt.Errorf("onnxruntime: bind: input %q has no buffer", v.Name)
@@ -55,6 +60,7 @@ func (s *Session) Bind(inputs, outputs map[string]*Buffer) (_ *Binding, err erro
 		if err := b.bind(0, v, s.inNames[i], inputs[v.Name]); err != nil {
 			return nil, fmt.Errorf("onnxruntime: bind: input %q: %w", v.Name, err)
 		}
+		taken[inputs[v.Name]] = true
 	}
 	for i, v := range s.outputs {
 		buf, wanted := outputs[v.Name]
@@ -64,12 +70,13 @@ func (s *Session) Bind(inputs, outputs map[string]*Buffer) (_ *Binding, err erro
 		if buf == nil {
 			return nil, fmt.Errorf("onnxruntime: bind: output %q has no buffer", v.Name)
 		}
-		if slices.Contains(b.buffers, buf) {
+		if taken[buf] && !over[v.Name] {
 			return nil, fmt.Errorf("onnxruntime: bind: output %q: its buffer is bound already, and one run cannot use it twice", v.Name)
 		}
 		if err := b.bind(1, v, s.outNames[i], buf); err != nil {
 			return nil, fmt.Errorf("onnxruntime: bind: output %q: %w", v.Name, err)
 		}
+		taken[buf] = true
 	}
 	return b, nil
 }

@@ -224,3 +224,51 @@ func BenchmarkEvaluator(b *testing.B) {
 		}
 	}
 }
+
+func TestStatesInPlace(t *testing.T) {
+	const n = 300
+	raw, err := ort.Optimize(descent(t, n), ort.SessionOptions{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, raw, ort.SessionOptions{Threads: 1, OptLevel: ort.DisableAll})
+	block := buffer(t, ir.Uint8, 8192)
+	w, err := block.View(4096, ir.Float32, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := block.Close(); err == nil {
+		t.Error("a buffer with a view was closed")
+	}
+	goal, lr, loss := buffer(t, ir.Float32, n), buffer(t, ir.Float32), buffer(t, ir.Float32)
+	for i := range goal.Float32s() {
+		goal.Float32s()[i] = float32(i)
+	}
+	lr.Float32s()[0] = 0.5
+	in, out := map[string]*ort.Buffer{"w": w, "goal": goal, "lr": lr}, map[string]*ort.Buffer{"w.new": w, "loss": loss}
+	if _, err := s.Bind(in, out); err == nil {
+		t.Error("one buffer for input and output was bound unasked")
+	}
+	b, err := s.Bind(in, out, "w.new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := b.Run(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, x := range w.Float32s() {
+		if want := float32(i) * 0.875; x != want {
+			t.Fatalf("element %d is %v, want %v", i, x, want)
+		}
+	}
+	if err := errors.Join(b.Close(), w.Close()); err != nil {
+		t.Error(err)
+	}
+	for _, c := range []struct{ at, n int64 }{{-64, 1}, {4, 1}, {8192, 1}, {4096, 1025}} {
+		if _, err := block.View(c.at, ir.Float32, c.n); err == nil {
+			t.Errorf("a view of %d elements at %d", c.n, c.at)
+		}
+	}
+}

@@ -24,6 +24,7 @@ type Buffer struct {
 	size  int
 	value unsafe.Pointer
 	bound int
+	of    *Buffer // whose memory this one is a part of
 }
 
 // NewBuffer makes a buffer of zeros. Without dims it is a scalar.
@@ -49,6 +50,31 @@ func NewBuffer(d ir.DType, dims ...int64) (*Buffer, error) {
 		return nil, fmt.Errorf("buffer: %w", err)
 	}
 	return b, nil
+}
+
+// View makes a buffer of memory that belongs to b, from byte at on, which must be a multiple of 64. Views may overlap: what one run
+// writes through one it may read through another. b stays open until its views are closed.
+func (b *Buffer) View(at int64, d ir.DType, dims ...int64) (*Buffer, error) {
+	n, err := ir.NumElements(dims)
+	if err != nil {
+		return nil, fmt.Errorf("buffer: %w", err)
+	}
+	size, err := ir.PackedSize(d, n)
+	if err != nil {
+		return nil, fmt.Errorf("buffer: %w", err)
+	}
+	if at < 0 || at%64 != 0 || size > int64(b.size) || at > int64(b.size)-size {
+		return nil, fmt.Errorf("buffer: no view of %d bytes from %d on in %d", size, at, b.size)
+	}
+	if _, err := b.hold(); err != nil {
+		return nil, err
+	}
+	v := &Buffer{dtype: d, dims: append([]int64{}, dims...), mem: unsafe.Add(b.mem, at), size: int(size), of: b}
+	if v.value, err = newValue(v.mem, v.size, d, dims); err != nil {
+		b.release()
+		return nil, fmt.Errorf("buffer: %w", err)
+	}
+	return v, nil
 }
 
 // BufferOf makes a buffer that holds a copy of t.
@@ -131,10 +157,14 @@ func (b *Buffer) Close() error {
 		return nil
 	}
 	if b.bound > 0 {
-		return fmt.Errorf("buffer %v%v is still bound to %d sessions", b.dtype, b.dims, b.bound)
+		return fmt.Errorf("buffer %v%v is still bound %d times", b.dtype, b.dims, b.bound)
 	}
 	C.ort_release_value(b.value)
-	C.ort_aligned_free(b.mem)
+	if b.of != nil {
+		b.of.release()
+	} else {
+		C.ort_aligned_free(b.mem)
+	}
 	b.mem, b.value = nil, nil
 	return nil
 }
@@ -166,3 +196,6 @@ func equalDims(a, b []int64) bool {
 	}
 	return true
 }
+
+// Trim gives the system back what the C library keeps of memory that was freed, as closed sessions leave it.
+func Trim() { C.ort_trim() }

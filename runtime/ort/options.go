@@ -90,7 +90,7 @@ type SessionOptions struct {
 	// NoMemoryPattern leaves out the second buffer that onnxruntime sets aside from the second run on for all values together: without
 	// it a run takes what its values take, with it up to twice as much.
 	NoMemoryPattern bool
-	// OptimizedModelPath, if set, receives the model as optimized by onnxruntime, its nodes in the order in which they run.
+	// OptimizedModelPath, if set, receives the model as optimized by onnxruntime.
 	OptimizedModelPath string
 	// Profile, if set, is the prefix of the profile's path, which EndProfile returns.
 	Profile string

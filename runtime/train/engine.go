@@ -40,13 +40,21 @@ type Config struct {
 	State map[string]*ir.Tensor
 	// Threads inside an operator; 0 leaves it to onnxruntime.
 	Threads int
-	// Optimized, if set, receives the step graph as onnxruntime runs it.
-	Optimized string
-	// Session sets further session options; Threads above wins.
+	// Layout, if set, says where the values of the step graph stand. Step is then what ort.Optimize made of it.
+	Layout *Layout
+	// Session sets further session options; Threads above wins. OptimizedModelPath receives the step graph.
 	Session ort.SessionOptions
 }
 
-// ErrDiverged is wrapped by the error that Step returns when the loss is not a finite number. The state is then that before the step.
+// Layout puts what a step computes into one block of memory.
+type Layout struct {
+	Bytes   int64            // size of the block
+	At      map[string]int64 // offset of each output of the step graph that is there for its place only
+	InPlace []string         // states whose new content may be written over the old
+}
+
+// ErrDiverged is wrapped by the error that Step returns when the loss is not a finite number. States that Layout.InPlace lists are
+// lost then, until Restore; all others are those before the step.
 var ErrDiverged = errors.New("the loss is not finite")
 
 // Engine executes steps. It is not safe for concurrent use.
@@ -63,6 +71,9 @@ type Engine struct {
 	carried     []string // states that the step graph itself hands on where another graph updates: they are among the sums
 	cur, curSum int
 	steps       int64
+	layout      Layout
+	block       *ort.Buffer
+	views       map[string]*ort.Buffer // outputs in block
 }
 
 // New loads the graphs, allocates all buffers and sets the state.
@@ -76,13 +87,14 @@ func New(cfg Config) (_ *Engine, err error) {
 		}
 	}()
 	first := cfg.Session
-	if cfg.Optimized != "" {
-		first.OptimizedModelPath = cfg.Optimized
+	if cfg.Layout != nil {
+		first.OptLevel, e.layout = ort.DisableAll, *cfg.Layout
 	}
 	if e.step, err = ort.NewSession(cfg.Step, first); err != nil {
 		return nil, fmt.Errorf("train: step graph: %w", err)
 	}
 	if cfg.Apply != nil {
+		cfg.Session.OptimizedModelPath = "" // of the step graph
 		if e.apply, err = ort.NewSession(cfg.Apply, cfg.Session); err != nil {
 			return nil, fmt.Errorf("train: apply graph: %w", err)
 		}
@@ -117,6 +129,10 @@ func (e *Engine) allocate() error {
 			types[v.Name] = v.Type
 		}
 	}
+	inPlace := map[string]bool{}
+	for _, name := range e.layout.InPlace {
+		inPlace[name] = true
+	}
 	own := func(sets *[2]map[string]*ort.Buffer, outputs []ort.ValueInfo, want func(string) bool) error {
 		for _, v := range outputs {
 			name, ok := strings.CutSuffix(v.Name, newSuffix)
@@ -125,6 +141,10 @@ func (e *Engine) allocate() error {
 				continue
 			}
 			for i := range sets {
+				if i > 0 && inPlace[name] {
+					sets[i][name] = sets[0][name]
+					continue
+				}
 				b, err := newBuffer(name, t)
 				if err != nil {
 					return err
@@ -169,6 +189,12 @@ func (e *Engine) allocate() error {
 		if e.bufs[0][base] != nil || e.sums[0][base] != nil {
 			continue
 		}
+		if at, ok := e.layout.At[v.Name]; ok {
+			if err := e.place(v, at); err != nil {
+				return err
+			}
+			continue
+		}
 		b, err := newBuffer(v.Name, v.Type)
 		if err != nil {
 			return err
@@ -177,6 +203,24 @@ func (e *Engine) allocate() error {
 	}
 	if len(e.states) == 0 || e.outs[lossName] == nil || e.outs[lossName].DType() != ir.Float32 {
 		return fmt.Errorf("the graph is no step graph: it needs a float output %q and outputs *%s for some inputs", lossName, newSuffix)
+	}
+	return nil
+}
+
+// place puts an output into the block.
+func (e *Engine) place(v ort.ValueInfo, at int64) (err error) {
+	if e.block == nil {
+		e.views = map[string]*ort.Buffer{}
+		if e.block, err = ort.NewBuffer(ir.Uint8, e.layout.Bytes); err != nil {
+			return err
+		}
+	}
+	dims, ok := v.Type.Shape.Static()
+	if !ok {
+		return fmt.Errorf("%q has shape %v, and no place can be had for it", v.Name, v.Type.Shape)
+	}
+	if e.views[v.Name], err = e.block.View(at, v.Type.Elem, dims...); err != nil {
+		return fmt.Errorf("%q: %w", v.Name, err)
 	}
 	return nil
 }
@@ -225,14 +269,18 @@ func (e *Engine) binding(s *ort.Session, p, sum int) (*ort.Binding, error) {
 	}
 	for _, v := range s.Outputs() {
 		base := strings.TrimSuffix(v.Name, newSuffix)
-		for _, b := range []*ort.Buffer{e.bufs[1-p][base], e.sums[1-sum][base], e.outs[v.Name]} {
+		for _, b := range []*ort.Buffer{e.bufs[1-p][base], e.sums[1-sum][base], e.outs[v.Name], e.views[v.Name]} {
 			if b != nil {
 				out[v.Name] = b
 				break
 			}
 		}
 	}
-	return s.Bind(in, out)
+	over := make([]string, len(e.layout.InPlace))
+	for i, name := range e.layout.InPlace {
+		over[i] = name + newSuffix
+	}
+	return s.Bind(in, out, over...)
 }
 
 func (e *Engine) start(state map[string]*ir.Tensor) error {
@@ -433,9 +481,11 @@ func (e *Engine) Close() error {
 			}
 		}
 	}
-	for _, set := range []map[string]*ort.Buffer{e.bufs[0], e.bufs[1], e.sums[0], e.sums[1], e.feeds, e.outs} {
+	for _, set := range []map[string]*ort.Buffer{e.bufs[0], e.bufs[1], e.sums[0], e.sums[1], e.feeds, e.outs, e.views, {"": e.block}} {
 		for _, b := range set {
-			errs = append(errs, b.Close())
+			if b != nil {
+				errs = append(errs, b.Close())
+			}
 		}
 	}
 	for _, s := range []*ort.Session{e.step, e.apply} {
