@@ -1,10 +1,10 @@
 // Command step times training steps of the networks that export.py wrote, on onnxruntime and in PyTorch, and compares their memory.
 //
-// usage: go run ./bench/step [-lsq] [-n ROUNDS] [-steps N] [-rivals eager,channels-last,compile] [-networks NAME,...] OUT
+// usage: go run ./bench/step [-lsq] [-memory] [-lower=false] [-recompute] [-n ROUNDS] [-steps N] [-rivals eager,channels-last,compile] [-networks NAME,...] OUT
 //
 // Each runs in a process of its own; they take turns, so that one works while the others sleep. A ratio is the least median of the
 // rivals over our median, medians taken over all steps of all rounds. PYTHON names an interpreter with torch and torchvision. THREADS
-// are those of each side, 2 by default.
+// are those of each side, 2 by default. With -memory no times are compared but the memory taken, of all our forms.
 package main
 
 import (
