@@ -43,7 +43,4 @@ void ort_aligned_free(void *p);
 // Gives memory that is free, but kept for what comes, back to the system.
 void ort_trim(void);
 
-// Gives the system back what malloc keeps of memory that was freed, where it is glibc's.
-void ort_trim(void);
-
 #endif

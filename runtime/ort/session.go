@@ -69,7 +69,7 @@ func Load(m *ir.Model, opts SessionOptions) (*Session, error) {
 		// What is garbage here, or can be read again, would stand beside what onnxruntime takes.
 		debug.FreeOSMemory()
 		mapped.Rest()
-		defer C.ort_trim()
+		defer Trim()
 	}
 	s, err := NewSession(raw, opts)
 	if err == nil {
@@ -215,7 +215,7 @@ func (s *Session) Close() error {
 	}
 	s.inNames, s.outNames = nil, nil
 	if s.large {
-		C.ort_trim()
+		Trim()
 	}
 	return err
 }
