@@ -24,8 +24,12 @@ func Load(cfg train.Config, stepGraph *ir.Model, foreseen func(Memory)) (_ *trai
 	var e *train.Engine
 	u := memory.Of(stepGraph.Graph)
 	if (cfg.Session.Device == "" || cfg.Session.Device == "cpu") && orderKnown() {
-		if e, u, err = laid(cfg); err != nil {
+		arranged, use, err := laid(cfg)
+		if err != nil {
 			return nil, err
+		}
+		if arranged != nil {
+			e, u = arranged, use
 		}
 	}
 	if e == nil {
@@ -41,13 +45,14 @@ func Load(cfg train.Config, stepGraph *ir.Model, foreseen func(Memory)) (_ *trai
 	return e, nil
 }
 
-// laid is an engine whose step graph is what onnxruntime made of it, with a layout.
+// laid is an engine whose step graph is what onnxruntime made of it, with a layout; nil where onnxruntime cannot write that, as on a full
+// disk for temporary files.
 func laid(cfg train.Config) (*train.Engine, memory.Use, error) {
 	opts := cfg.Session
 	opts.Threads = cfg.Threads
 	raw, err := ort.Optimize(cfg.Step, opts)
 	if err != nil {
-		return nil, memory.Use{}, fmt.Errorf("train: step graph: %w", err)
+		return nil, memory.Use{}, nil // a graph that cannot be loaded at all is told of by the engine without a layout
 	}
 	m, err := format.Parse(raw, "")
 	if err != nil {
