@@ -12,7 +12,6 @@ import (
 	"mqatc/compiler/frontend"
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
-	"mqatc/passes/lower"
 	"mqatc/passes/step"
 	"mqatc/runtime/task"
 	"mqatc/runtime/task/distill"
@@ -84,6 +83,10 @@ func writeStep(c *cli.Context, path string) error {
 		if err := openRuntime(c); err != nil {
 			return err
 		}
+		forms, err := formsOf(c, "", newProgress(c.App.ErrWriter).Line)
+		if err != nil {
+			return err
+		}
 		mach, err := fit.Machine("cpu")
 		if err != nil {
 			return fmt.Errorf("step: %w", err)
@@ -91,8 +94,9 @@ func writeStep(c *cli.Context, path string) error {
 		if mach.Block == 0 {
 			return withHint(errors.New("step: --lower: onnxruntime has no blocked convolutions for this processor"), "leave --lower out")
 		}
-		mach.Frugal = segments != 0
-		lowering = lower.New(mach)
+		if lowering, err = fit.Lowering("cpu", segments, forms); err != nil {
+			return fmt.Errorf("step: %w", err)
+		}
 	}
 	s, err := step.Build(m, step.Options{
 		Loss: graph, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"), Recompute: segments, Lower: lowering,

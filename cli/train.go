@@ -199,9 +199,13 @@ func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 	}
 	batch := c.Int("batch") * c.Int("accumulate")
 	steps := max(1, int(c.Float64("epochs")*float64(train.StepsPerEpoch(desc.Train, batch))+0.5))
+	forms, err := formsOf(c, filepath.Join(out, "run", formsFile), p.Line)
+	if err != nil {
+		return err
+	}
 	res, err := fit.Run(c.Context, fit.Options{
 		Model: m, Problem: prob, Params: params, Rate: rate, Steps: steps, Batch: batch, Micro: c.Int("batch"), Single: fixedBatch(m),
-		Seed: c.Uint64("seed"), Threads: c.Int("threads"), Workers: c.Int("workers"), Device: c.String("device"), Lower: c.Bool("lower"),
+		Seed: c.Uint64("seed"), Threads: c.Int("threads"), Workers: c.Int("workers"), Device: c.String("device"), Lower: c.Bool("lower"), Forms: forms,
 		Expose: inside, BatchStatistics: c.String("bn") == "batch", Recompute: segments, Foreseen: func(m fit.Memory) { p.Line("%s", memoryLine(m)) },
 		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
 			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm")), EMA: ema},

@@ -7,6 +7,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"mqatc/compiler/costs"
+	"mqatc/compiler/fit"
 	"mqatc/compiler/frontend"
 	"mqatc/passes/partition"
 	"mqatc/passes/step"
@@ -22,7 +24,23 @@ var (
 	deviceFlag = &cli.StringFlag{Name: "device", Value: "cpu", Usage: "what onnxruntime runs on: cpu, cuda, tensorrt, directml (each with :N for the Nth) or coreml"}
 )
 
-var lowerFlag = &cli.BoolFlag{Name: "lower", Usage: "train in the forms that this machine's onnxruntime runs fastest: up to 1.8 times as fast, results differ by rounding"}
+var lowerFlag = &cli.BoolFlag{Name: "lower", Value: true,
+	Usage: "train in the forms that this machine's onnxruntime runs fastest, measured once and kept in the user's cache; --lower=false takes standard operators, results differ by rounding"}
+
+// formsOf are the forms that the run in a folder takes, nil where --lower has no say.
+func formsOf(c *cli.Context, record string, line func(string, ...any)) (fit.Forms, error) {
+	if d := c.String("device"); !c.Bool("lower") || d != "" && d != "cpu" {
+		return nil, nil
+	}
+	t, err := costs.Open(costs.Options{Threads: c.Int("threads"), Library: libraryID(), Record: record, Line: line})
+	if err != nil {
+		return nil, withHint(err, "--lower=false takes standard operators")
+	}
+	return t, nil
+}
+
+// formsFile keeps the forms that a run took.
+const formsFile = "forms.json"
 
 var augmentFlag = &cli.StringFlag{Name: "augment", Value: "none",
 	Usage: "random changes of training images: none, light, full, or a list of " + strings.Join(augment.Names(), ", ") + ", each as NAME or NAME=MOST"}

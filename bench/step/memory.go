@@ -24,9 +24,10 @@ import (
 type setting struct {
 	name             string
 	lower, recompute bool
+	measured         bool // forms are chosen by what they cost, as trainings of some length do
 }
 
-var settings = []setting{{"standard", false, false}, {"lower", true, false}, {"recompute", false, true}, {"lower recompute", true, true}}
+var settings = []setting{{name: "standard"}, {name: "lower", lower: true}, {name: "recompute", recompute: true}, {name: "lower recompute", lower: true, recompute: true}}
 
 // memories writes the memory that each way of training takes, each in a process of its own: MB above what the process held once its
 // libraries were loaded, and as a part of the least of PyTorch's; whole processes; and what was foreseen before the first step.
@@ -97,7 +98,7 @@ func ours(dir string, n network, lsq bool, s setting) (*exec.Cmd, error) {
 		return nil, err
 	}
 	return exec.Command(self, "-serve", filepath.Join(dir, n.File), "-batch", fmt.Sprint(n.Batch), fmt.Sprintf("-lsq=%v", lsq),
-		fmt.Sprintf("-lower=%v", s.lower), fmt.Sprintf("-recompute=%v", s.recompute)), nil
+		fmt.Sprintf("-lower=%v", s.lower), fmt.Sprintf("-recompute=%v", s.recompute), fmt.Sprintf("-measured=%v", s.measured)), nil
 }
 
 // rival is a process in which PyTorch trains n.

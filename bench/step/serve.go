@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"mqatc/compiler/costs"
 	"mqatc/compiler/fit"
 	"mqatc/compiler/frontend"
 	"mqatc/onnx/format"
@@ -99,7 +100,14 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, how setting
 		o.Recompute = memory.Auto
 	}
 	if how.lower {
-		if o.Lower, err = fit.Lowering("cpu", o.Recompute); err != nil {
+		var forms fit.Forms
+		if how.measured {
+			l, _ := ort.Opened()
+			if forms, err = costs.Open(costs.Options{Threads: cfg.Threads, Library: l.Version}); err != nil {
+				return nil, nil, 0, err
+			}
+		}
+		if o.Lower, err = fit.Lowering("cpu", o.Recompute, forms); err != nil {
 			return nil, nil, 0, err
 		}
 	}

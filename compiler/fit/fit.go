@@ -43,6 +43,8 @@ type Options struct {
 	Device   string // of onnxruntime; empty is the CPU
 	// Lower runs the step in the forms that this machine is fastest at; results differ by rounding.
 	Lower bool
+	// Forms chooses these forms for trainings of LeastMeasured steps and more. May be nil.
+	Forms Forms
 	// MACs is what an image costs forward, in multiply-accumulates, which decides with Steps how the graph is loaded (ort.LevelFor); 0 where it is not known.
 	MACs int64
 	// Late feeds the loss what it gets at the end of a training from scratch throughout, as fine-tuning wants it.
@@ -85,7 +87,11 @@ func (o Options) graphs() (stepGraph, apply *ir.Model, err error) {
 	so := step.Options{Loss: o.Problem.Loss(), Batch: int64(n), Params: o.Params, Optimizer: o.Optimizer, Accumulate: sums,
 		BatchStatistics: o.BatchStatistics, Recompute: o.Recompute, Expose: o.Expose}
 	if o.Lower {
-		if so.Lower, err = Lowering(o.Device, o.Recompute); err != nil {
+		forms := o.Forms
+		if o.Steps < LeastMeasured {
+			forms = nil
+		}
+		if so.Lower, err = Lowering(o.Device, o.Recompute, forms); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -16,13 +16,33 @@ func Machine(device string) (lower.Machine, error) {
 	return lower.Machine{Block: b}, err
 }
 
+// Forms chooses the forms of operators, and keeps what was chosen.
+type Forms interface {
+	lower.Costs
+	// Flush is called once a graph is made, before it runs.
+	Flush() error
+}
+
+// LeastMeasured is the number of steps from which on a training chooses its forms by what they cost; shorter ones take the first forms,
+// as measuring would cost them more than it saves.
+const LeastMeasured = 300
+
 // Lowering is what step.Options.Lower takes on a device, nil where standard operators stay. It is frugal with memory for steps that
-// compute values again.
-func Lowering(device string, recompute int) (func(*ir.Model) error, error) {
+// compute values again. Forms may be nil.
+func Lowering(device string, recompute int, forms Forms) (func(*ir.Model) error, error) {
 	m, err := Machine(device)
 	if err != nil || m.Block == 0 {
 		return nil, err
 	}
 	m.Frugal = recompute != 0
-	return lower.New(m), nil
+	if forms == nil {
+		return lower.New(m), nil
+	}
+	m.Costs = forms
+	return func(g *ir.Model) error {
+		if err := lower.Run(g, m); err != nil {
+			return err
+		}
+		return forms.Flush()
+	}, nil
 }

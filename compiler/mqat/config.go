@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"mqatc/compiler/fit"
 	"mqatc/compiler/plan"
 )
 
@@ -37,8 +38,9 @@ type Config struct {
 	Given   *plan.SensitivityFile
 	Seed    uint64
 	Threads int
-	Lower   bool   // see fit.Options
-	Device  string // of onnxruntime, for training and for the networks that are measured on the way; emitted ones are run on the CPU
+	Lower   bool      // see fit.Options
+	Forms   fit.Forms // see fit.Options; may be nil
+	Device  string    // of onnxruntime, for training and for the networks that are measured on the way; emitted ones are run on the CPU
 
 	tryRates bool
 }

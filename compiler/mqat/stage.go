@@ -128,7 +128,7 @@ func (b *Bench) fit(v *variant, name, module string, steps int, path, key string
 	var first float64
 	o := fit.Options{
 		Model: m, Problem: b.prob, Params: b.trainable(v, r), Steps: steps, Batch: b.cfg.Batch, Single: b.net.Single, Seed: b.cfg.Seed,
-		Threads: b.cfg.Threads, Device: b.cfg.Device, Lower: b.cfg.Lower, MACs: work(b.net.Model), Late: true, Path: path, Key: key, State: map[string]*ir.Tensor{},
+		Threads: b.cfg.Threads, Device: b.cfg.Device, Lower: b.cfg.Lower, Forms: b.cfg.Forms, MACs: work(b.net.Model), Late: true, Path: path, Key: key, State: map[string]*ir.Tensor{},
 		Optimizer: step.Optimizer{Name: b.cfg.Optimizer, Momentum: 0.9, ClipNorm: float32(b.cfg.ClipNorm)},
 		Progress: func(g train.Progress) {
 			b.watch.Update(name, g.Step, g.Steps, fmt.Sprintf("loss %.4g, rate at first %.2g", g.Mean, first))

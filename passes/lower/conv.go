@@ -1,6 +1,8 @@
 package lower
 
 import (
+	"slices"
+
 	"mqatc/onnx/ir"
 )
 
@@ -23,13 +25,17 @@ func conv(l *lowerer, n *ir.Node) *ir.Value {
 	}
 	var in, weights *ir.Value
 	kp := l.up(k)
-	switch {
-	case group > 1 && c == 1 && k == group && l.whole(k):
-		in, weights = l.toBlocked(x), l.depthwise(w, false)
-	case group > 1 && l.whole(c) && l.whole(k/group):
-		in, weights = l.toBlocked(x), l.forward(w, true)
-	case group > 1:
+	if group > 1 && !(c == 1 && k == group && l.whole(k)) && !(l.whole(c) && l.whole(k/group)) {
 		return nil
+	}
+	if l.choose(n, []string{blocked, standard}) != blocked {
+		return nil
+	}
+	switch {
+	case group > 1 && c == 1:
+		in, weights = l.toBlocked(x), l.depthwise(w, false)
+	case group > 1:
+		in, weights = l.toBlocked(x), l.forward(w, true)
 	case c < l.block:
 		in, weights = x, l.forward(l.filled(w, kp, c), false)
 	default:
@@ -99,6 +105,18 @@ func windowOf(n *ir.Node) window {
 
 func (w window) dense() bool { return w.strides[0] == 1 && w.strides[1] == 1 }
 
+// Forms of a convolution and of its gradient by the input: the gradient is the convolution of the cotangent with the kernel turned
+// round, where there are strides one convolution for all residues of the position, or after zeros were put between elements.
+const (
+	blocked = "blocked"
+	phases  = "phases"
+	stretch = "stretched"
+	spread  = "spread" // of kernels of one tap: zeros are put between the elements of the result
+)
+
+// standardWork is the number of multiplications of an image from which on ConvTranspose is faster than blocked forms with strides.
+const standardWork = 4e6
+
 // inputGrad lowers the gradient of a convolution by its input.
 func inputGrad(l *lowerer, n *ir.Node) *ir.Value {
 	dy, w := n.Input(0), n.Input(1)
@@ -116,19 +134,45 @@ func inputGrad(l *lowerer, n *ir.Node) *ir.Value {
 		}
 		return l.depthwiseInputGrad(n, win, d, dx)
 	}
+	point := product(win.kernel) == 1 && win.pads[0] == 0 && win.pads[1] == 0
+	pads := win.flipped()
+	var forms []string
 	switch {
-	case win.dense():
-		pads := win.flipped()
-		if pads == nil {
-			return nil
+	case win.dense() && pads != nil:
+		forms = []string{blocked}
+	case point:
+		forms = []string{spread}
+	default:
+		if win.dilations[0] == 1 && win.dilations[1] == 1 {
+			if _, _, _, _, pads := win.residues(d, dx); pads != nil {
+				forms = append(forms, phases)
+			}
 		}
+		if _, _, ok := win.stretched(d, dx); ok && !win.dense() {
+			forms = append(forms, stretch)
+		}
+	}
+	if len(forms) == 0 {
+		return nil
+	}
+	forms = append(forms, standard)
+	if images := product(dw) * d[2] * d[3]; !point && !win.dense() && dw[0] >= 64 && images >= standardWork {
+		slices.Reverse(forms)
+	}
+	switch l.choose(n, forms) {
+	case blocked:
 		return l.turnedConv(dy, w, win, pads, dx)
-	case product(win.kernel) == 1 && win.pads[0] == 0 && win.pads[1] == 0:
+	case spread:
 		one := window{win.kernel, []int64{1, 1}, win.dilations, []int64{0, 0, 0, 0}}
 		y := l.turnedConv(dy, w, one, one.pads, []int64{d[0], dx[1], d[2], d[3]})
 		return l.spread(y, win.strides, dx)
-	case win.dilations[0] == 1 && win.dilations[1] == 1:
+	case phases:
 		return l.phases(dy, w, win, d, dx)
+	case stretch:
+		wide, pads, _ := win.stretched(d, dx)
+		x := l.spread(l.toBlocked(dy), win.strides, wide)
+		l.blocked[x] = x
+		return l.turnedConv(x, w, win, pads, dx)
 	}
 	return nil
 }
@@ -202,26 +246,34 @@ func (l *lowerer) fit(v *ir.Value, dx []int64) *ir.Value {
 	return l.reshape(x, d[0], d[1], dx[2], dx[3])
 }
 
-// depthwiseInputGrad convolves with the kernel turned round, after zeros between the elements where there are strides.
-func (l *lowerer) depthwiseInputGrad(n *ir.Node, win window, d, dx []int64) *ir.Value {
-	pads := make([]int64, 4)
-	wide := []int64{d[0], d[1], (d[2]-1)*win.strides[0] + 1, (d[3]-1)*win.strides[1] + 1}
+// stretched are the sizes of a cotangent of sizes d with zeros between its elements, and the pads of the convolution over it; ok is
+// false where one would be negative.
+func (w window) stretched(d, dx []int64) (wide, pads []int64, ok bool) {
+	pads = make([]int64, 4)
+	wide = []int64{d[0], d[1], (d[2]-1)*w.strides[0] + 1, (d[3]-1)*w.strides[1] + 1}
 	for i := range 2 {
-		reach := (win.kernel[i] - 1) * win.dilations[i]
-		pads[i] = reach - win.pads[i]
+		reach := (w.kernel[i] - 1) * w.dilations[i]
+		pads[i] = reach - w.pads[i]
 		pads[2+i] = dx[2+i] + reach - wide[2+i] - pads[i]
 		if pads[i] < 0 || pads[2+i] < 0 {
-			return nil
+			return nil, nil, false
 		}
+		// The zeros at the end that spread leaves take the place of padding.
+		more := min(pads[2+i], w.strides[i]-1)
+		wide[2+i] += more
+		pads[2+i] -= more
+	}
+	return wide, pads, true
+}
+
+// depthwiseInputGrad convolves with the kernel turned round, after zeros between the elements where there are strides.
+func (l *lowerer) depthwiseInputGrad(n *ir.Node, win window, d, dx []int64) *ir.Value {
+	wide, pads, ok := win.stretched(d, dx)
+	if !ok {
+		return nil
 	}
 	x := l.toBlocked(n.Input(0))
 	if !win.dense() {
-		// The zeros at the end that spread leaves take the place of padding.
-		for i := range 2 {
-			more := min(pads[2+i], win.strides[i]-1)
-			wide[2+i] += more
-			pads[2+i] -= more
-		}
 		x = l.spread(x, win.strides, wide)
 	}
 	return l.nchwc("Conv", dx, []*ir.Value{x, l.depthwise(n.Input(1), true)}, ir.AInts("kernel_shape", win.kernel...), ir.AInts("strides", 1, 1),

@@ -65,6 +65,22 @@ func (l *lowerer) matrix(v *ir.Value) *ir.Value {
 	return l.reshape(r, d[0]*d[1], d[2])
 }
 
+// planes is v as [C, N*H*W].
+func (l *lowerer) planes(v *ir.Value) *ir.Value {
+	return l.once("planes "+v.Name(), func() *ir.Value {
+		d, _ := v.StaticDims()
+		x := v
+		if b := l.blocked[v]; b != nil && l.gone[v] {
+			x = l.plain(b, v)
+		}
+		x = l.reshape(x, d[0], d[1], d[2]*d[3])
+		if d[0] > 1 {
+			x = l.transpose(x, 1, 0, 2)
+		}
+		return l.reshape(x, d[1], d[0]*d[2]*d[3])
+	})
+}
+
 func (l *lowerer) ones(dims ...int64) *ir.Value {
 	x := make([]float32, product(dims))
 	for i := range x {

@@ -34,6 +34,8 @@ type Machine struct {
 	Block int64 `json:"block"`
 	// Frugal takes less memory for some time: what is copied for a product of matrices is copied in smaller pieces.
 	Frugal bool `json:"frugal,omitempty"`
+	// Costs chooses among the forms of a node; nil takes the first ones, which are fastest on most machines.
+	Costs Costs `json:"-"`
 }
 
 // Run lowers m for the machine. Operators of grad.Domain are gone afterwards. Values that no node needs any more stay behind.
@@ -42,20 +44,15 @@ func Run(m *ir.Model, mach Machine) error {
 		return fmt.Errorf("pass %s: %w", Info.Name, err)
 	}
 	if mach.Block > 0 {
-		l := &lowerer{b: ir.NewBuilder(m.Graph, Info.Name, op.InferNode), g: m.Graph, block: mach.Block, columns: columnsBytes, blocked: map[*ir.Value]*ir.Value{},
-			fused: map[*ir.Node]bool{}, memo: map[string]*ir.Value{}}
+		l := newLowerer(m, mach.Block)
+		l.costs = mach.Costs
 		if mach.Frugal {
-			l.columns = frugalBytes
+			l.frugal, l.columns = true, frugalBytes
 		}
 		if err := l.run(); err != nil {
 			return fmt.Errorf("pass %s: %w", Info.Name, err)
 		}
-		if l.used {
-			m.SetOpset(Domain, 1)
-		}
-		if l.fusedUsed {
-			m.SetOpset(microsoft, 1)
-		}
+		l.imports(m)
 	}
 	return grad.Expand(m.Graph)
 }
@@ -71,15 +68,36 @@ type lowerer struct {
 	block int64
 	// columns bounds the columns of a weight gradient that are gathered together, in bytes.
 	columns int64
+	frugal  bool
 	// blocked holds the blocked form of plain values.
 	blocked map[*ir.Value]*ir.Value
-	// done lists nodes whose output is computed in blocked form, in graph order.
+	// done lists nodes whose output is computed in blocked form, in graph order; gone are their outputs.
 	done []*ir.Node
+	gone map[*ir.Value]bool
 	// fused are activations that a convolution computes.
 	fused map[*ir.Node]bool
 	memo  map[string]*ir.Value
+	costs Costs
+	opset int64
+	// forced is the form that is taken of every node; empty chooses.
+	forced string
 	// used and fusedUsed say that operators of Domain, and FusedMatMul, are in the graph.
 	used, fusedUsed bool
+}
+
+func newLowerer(m *ir.Model, block int64) *lowerer {
+	return &lowerer{b: ir.NewBuilder(m.Graph, Info.Name, op.InferNode), g: m.Graph, block: block, opset: m.Opset(""), columns: columnsBytes, blocked: map[*ir.Value]*ir.Value{},
+		gone: map[*ir.Value]bool{}, fused: map[*ir.Node]bool{}, memo: map[string]*ir.Value{}}
+}
+
+// imports has m import what was used.
+func (l *lowerer) imports(m *ir.Model) {
+	if l.used {
+		m.SetOpset(Domain, 1)
+	}
+	if l.fusedUsed {
+		m.SetOpset(microsoft, 1)
+	}
 }
 
 // rule makes the blocked form of a node's only output, or what replaces it. It returns nil, and leaves nothing behind, for nodes that
@@ -140,7 +158,7 @@ func (l *lowerer) take(n *ir.Node) error {
 		return l.g.Remove(n)
 	}
 	if l.fused[n] {
-		l.done = append(l.done, n)
+		l.finish(n)
 		return nil
 	}
 	r := ruleOf(n)
@@ -149,9 +167,15 @@ func (l *lowerer) take(n *ir.Node) error {
 	}
 	if v := r(l, n); v != nil && l.b.Err() == nil {
 		l.blocked[n.Output(0)] = v
-		l.done = append(l.done, n)
+		l.finish(n)
 	}
 	return l.b.Err()
+}
+
+// finish notes that n's output is computed in blocked form.
+func (l *lowerer) finish(n *ir.Node) {
+	l.done = append(l.done, n)
+	l.gone[n.Output(0)] = true
 }
 
 func ruleOf(n *ir.Node) rule {

@@ -29,6 +29,8 @@ type builder struct {
 	t *testing.T
 	r *rand.Rand
 	m *ir.Model
+	// costs of the lowered step; may be nil.
+	costs lower.Costs
 }
 
 func newBuilder(t *testing.T, seed uint64, dims ...int64) (*builder, *ir.Value) {
@@ -38,7 +40,7 @@ func newBuilder(t *testing.T, seed uint64, dims ...int64) (*builder, *ir.Value) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &builder{ir.NewBuilder(m.Graph, "", op.InferNode), t, rand.New(rand.NewPCG(seed, 7)), m}, x
+	return &builder{ir.NewBuilder(m.Graph, "", op.InferNode), t, rand.New(rand.NewPCG(seed, 7)), m, nil}, x
 }
 
 func (b *builder) init(name string, size float64, dims ...int64) *ir.Value {
@@ -112,7 +114,7 @@ func (b *builder) compare(y *ir.Value) (lowered *ir.Model) {
 	for i := range image {
 		image[i] = float32(b.r.NormFloat64())
 	}
-	for k, lowering := range []func(*ir.Model) error{nil, lower.New(lower.Machine{Block: block})} {
+	for k, lowering := range []func(*ir.Model) error{nil, lower.New(lower.Machine{Block: block, Costs: b.costs})} {
 		params := step.Trainable(b.m)
 		s, err := step.Build(b.m, step.Options{Loss: l, Params: params, EmitGrads: true, Optimizer: step.Optimizer{Name: "sgd"}, Lower: lowering})
 		if err != nil {
@@ -180,36 +182,38 @@ func count(m *ir.Model, domain, op string) int {
 
 var one, two = [2]int64{1, 1}, [2]int64{2, 2}
 
+var convolutions = []struct {
+	name    string
+	c, h, w int64
+	l       layer
+	lowered int // blocked convolutions in the step; the first layer's own are two
+}{
+	{"3x3", 16, 9, 7, layer{24, 3, 3, 1, one, one, [4]int64{1, 1, 1, 1}, "Relu"}, 2},
+	{"pointwise", 32, 5, 6, layer{16, 1, 1, 1, one, one, [4]int64{}, "LeakyRelu"}, 2},
+	{"pointwise with strides", 16, 7, 8, layer{32, 1, 1, 1, two, one, [4]int64{}, ""}, 2},
+	{"channels that fill no block", 20, 6, 6, layer{13, 3, 3, 1, one, one, [4]int64{1, 1, 1, 1}, "Relu"}, 2},
+	{"one output channel", 16, 6, 6, layer{1, 3, 3, 1, one, one, [4]int64{1, 1, 1, 1}, ""}, 2},
+	{"strides", 16, 8, 8, layer{24, 3, 3, 1, two, one, [4]int64{1, 1, 1, 1}, "Relu"}, 2},
+	{"strides, odd sizes", 16, 9, 7, layer{24, 3, 3, 1, two, one, [4]int64{1, 1, 1, 1}, "Relu"}, 2},
+	{"strides of one dimension", 16, 9, 8, layer{16, 3, 5, 1, [2]int64{2, 1}, one, [4]int64{1, 2, 1, 2}, "Relu"}, 2},
+	{"strides of three", 16, 10, 11, layer{16, 5, 4, 1, [2]int64{3, 3}, one, [4]int64{2, 1, 2, 1}, "Relu"}, 2},
+	{"strides, pads to one side", 16, 8, 8, layer{16, 3, 3, 1, two, one, [4]int64{0, 0, 1, 1}, "Relu"}, 2},
+	{"7x7 with strides", 16, 12, 12, layer{16, 7, 7, 1, two, one, [4]int64{3, 3, 3, 3}, "Relu"}, 2},
+	{"no pads", 16, 8, 9, layer{16, 3, 2, 1, one, one, [4]int64{}, "Sigmoid"}, 2},
+	{"dilations", 16, 9, 9, layer{16, 3, 3, 1, one, two, [4]int64{2, 2, 2, 2}, "Relu"}, 2},
+	{"depthwise", 16, 8, 7, layer{16, 3, 3, 16, one, one, [4]int64{1, 1, 1, 1}, "Clip"}, 3},
+	{"depthwise 5x5 with strides", 16, 9, 8, layer{16, 5, 5, 16, two, one, [4]int64{2, 2, 2, 2}, "Clip"}, 3},
+	{"depthwise, even kernel and strides", 16, 8, 8, layer{16, 4, 4, 16, two, one, [4]int64{1, 1, 1, 1}, ""}, 3},
+	{"depthwise with dilations", 16, 9, 9, layer{16, 3, 3, 16, one, two, [4]int64{2, 2, 2, 2}, ""}, 3},
+	{"depthwise of channels that fill no block", 12, 6, 6, layer{12, 3, 3, 12, one, one, [4]int64{1, 1, 1, 1}, ""}, 0},
+	{"groups", 32, 6, 6, layer{32, 3, 3, 2, one, one, [4]int64{1, 1, 1, 1}, "Relu"}, 1},
+	{"small groups", 16, 6, 6, layer{16, 3, 3, 4, one, one, [4]int64{1, 1, 1, 1}, "Relu"}, 0},
+}
+
 // Convolutions of every kind: which of their three forms are lowered is part of the test.
 func TestConvolutions(t *testing.T) {
 	orttest.TestLibrary(t)
-	for _, c := range []struct {
-		name    string
-		c, h, w int64
-		l       layer
-		lowered int // blocked convolutions in the step; the first layer's own are two
-	}{
-		{"3x3", 16, 9, 7, layer{24, 3, 3, 1, one, one, [4]int64{1, 1, 1, 1}, "Relu"}, 2},
-		{"pointwise", 32, 5, 6, layer{16, 1, 1, 1, one, one, [4]int64{}, "LeakyRelu"}, 2},
-		{"pointwise with strides", 16, 7, 8, layer{32, 1, 1, 1, two, one, [4]int64{}, ""}, 2},
-		{"channels that fill no block", 20, 6, 6, layer{13, 3, 3, 1, one, one, [4]int64{1, 1, 1, 1}, "Relu"}, 2},
-		{"one output channel", 16, 6, 6, layer{1, 3, 3, 1, one, one, [4]int64{1, 1, 1, 1}, ""}, 2},
-		{"strides", 16, 8, 8, layer{24, 3, 3, 1, two, one, [4]int64{1, 1, 1, 1}, "Relu"}, 2},
-		{"strides, odd sizes", 16, 9, 7, layer{24, 3, 3, 1, two, one, [4]int64{1, 1, 1, 1}, "Relu"}, 2},
-		{"strides of one dimension", 16, 9, 8, layer{16, 3, 5, 1, [2]int64{2, 1}, one, [4]int64{1, 2, 1, 2}, "Relu"}, 2},
-		{"strides of three", 16, 10, 11, layer{16, 5, 4, 1, [2]int64{3, 3}, one, [4]int64{2, 1, 2, 1}, "Relu"}, 2},
-		{"strides, pads to one side", 16, 8, 8, layer{16, 3, 3, 1, two, one, [4]int64{0, 0, 1, 1}, "Relu"}, 2},
-		{"7x7 with strides", 16, 12, 12, layer{16, 7, 7, 1, two, one, [4]int64{3, 3, 3, 3}, "Relu"}, 2},
-		{"no pads", 16, 8, 9, layer{16, 3, 2, 1, one, one, [4]int64{}, "Sigmoid"}, 2},
-		{"dilations", 16, 9, 9, layer{16, 3, 3, 1, one, two, [4]int64{2, 2, 2, 2}, "Relu"}, 2},
-		{"depthwise", 16, 8, 7, layer{16, 3, 3, 16, one, one, [4]int64{1, 1, 1, 1}, "Clip"}, 3},
-		{"depthwise 5x5 with strides", 16, 9, 8, layer{16, 5, 5, 16, two, one, [4]int64{2, 2, 2, 2}, "Clip"}, 3},
-		{"depthwise, even kernel and strides", 16, 8, 8, layer{16, 4, 4, 16, two, one, [4]int64{1, 1, 1, 1}, ""}, 3},
-		{"depthwise with dilations", 16, 9, 9, layer{16, 3, 3, 16, one, two, [4]int64{2, 2, 2, 2}, ""}, 3},
-		{"depthwise of channels that fill no block", 12, 6, 6, layer{12, 3, 3, 12, one, one, [4]int64{1, 1, 1, 1}, ""}, 0},
-		{"groups", 32, 6, 6, layer{32, 3, 3, 2, one, one, [4]int64{1, 1, 1, 1}, "Relu"}, 1},
-		{"small groups", 16, 6, 6, layer{16, 3, 3, 4, one, one, [4]int64{1, 1, 1, 1}, "Relu"}, 0},
-	} {
+	for _, c := range convolutions {
 		t.Run(c.name, func(t *testing.T) {
 			b, x := newBuilder(t, 1, 2, 3, c.h, c.w)
 			x = b.conv("first", x, layer{c.c, 3, 3, 1, one, one, [4]int64{1, 1, 1, 1}, "Tanh"})

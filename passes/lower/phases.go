@@ -2,6 +2,7 @@ package lower
 
 import (
 	"fmt"
+	"slices"
 
 	"mqatc/onnx/ir"
 )
@@ -42,19 +43,24 @@ func phasesOf(kernel, stride, pad int64) phase {
 	return p
 }
 
+// residues are the taps by residue of the position in either dimension, the number of positions of each residue, and the pads of the
+// convolution that computes them; pads are nil where one would be negative.
+func (w window) residues(d, dx []int64) (py, px phase, qy, qx int64, pads []int64) {
+	py, px = phasesOf(w.kernel[0], w.strides[0], w.pads[0]), phasesOf(w.kernel[1], w.strides[1], w.pads[1])
+	qy, qx = (dx[2]+w.strides[0]-1)/w.strides[0], (dx[3]+w.strides[1]-1)/w.strides[1]
+	// Output q reads q+first .. q+first+size-1.
+	pads = []int64{-py.first, -px.first, qy - 1 + py.first + py.size - d[2], qx - 1 + px.first + px.size - d[3]}
+	if slices.Min(pads) < 0 {
+		return py, px, qy, qx, nil
+	}
+	return py, px, qy, qx, pads
+}
+
 // phases is the gradient by the input of a convolution with strides: one convolution whose output channels are those of each
 // residue of the position, interleaved afterwards.
 func (l *lowerer) phases(dy, w *ir.Value, win window, d, dx []int64) *ir.Value {
 	dw, _ := w.StaticDims()
-	py, px := phasesOf(win.kernel[0], win.strides[0], win.pads[0]), phasesOf(win.kernel[1], win.strides[1], win.pads[1])
-	qy, qx := (dx[2]+win.strides[0]-1)/win.strides[0], (dx[3]+win.strides[1]-1)/win.strides[1]
-	// Output q reads q+first .. q+first+size-1.
-	pads := []int64{-py.first, -px.first, qy - 1 + py.first + py.size - d[2], qx - 1 + px.first + px.size - d[3]}
-	for _, p := range pads {
-		if p < 0 {
-			return nil
-		}
-	}
+	py, px, qy, qx, pads := win.residues(d, dx)
 	kp, cp, b := l.up(dw[0]), l.up(dw[1]), l.block
 	s := win.strides[0] * win.strides[1]
 	size := py.size * px.size

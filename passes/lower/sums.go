@@ -1,8 +1,6 @@
 package lower
 
 import (
-	"fmt"
-
 	"mqatc/onnx/ir"
 )
 
@@ -45,9 +43,11 @@ func sum(l *lowerer, n *ir.Node) *ir.Value {
 			return l.reshape(v, out...)
 		}
 	case kept == 1 && blocked && !over[1]:
-		count := d[0] * d[2] * d[3]
-		ones := l.once(fmt.Sprint("ones ", count), func() *ir.Value { return l.ones(1, count) })
-		return l.reshape(l.op("MatMul", ones, l.matrix(x)), out...)
+		v := l.reshape(l.blocked[x], d[0], d[1]/l.block, d[2]*d[3], l.block)
+		for _, axis := range []int64{2, 0} {
+			v = l.b.Op("ReduceSum", []*ir.Value{v, l.b.Int64s(axis)}, ir.AInt("keepdims", 0))
+		}
+		return l.reshape(v, out...)
 	}
 	return nil
 }

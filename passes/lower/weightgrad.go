@@ -2,6 +2,7 @@ package lower
 
 import (
 	"fmt"
+	"slices"
 
 	"mqatc/onnx/ir"
 )
@@ -10,7 +11,7 @@ import (
 // they are gathered by rows of the kernel, or tap by tap, which takes less memory.
 const (
 	columnsBound = 1 << 20
-	columnsBytes = 12 << 20
+	columnsBytes = 8 << 20
 	frugalBytes  = 4 << 20 // of Machine.Frugal; products of smaller matrices are up to 1.4 times slower
 )
 
@@ -31,28 +32,62 @@ func weightGrad(l *lowerer, n *ir.Node) *ir.Value {
 	default:
 		return nil
 	}
+	if product(win.kernel) == 1 && win.dense() && win.pads[0] == 0 && win.pads[1] == 0 && dx[2] == d[2] && dx[3] == d[3] {
+		return l.pointGrad(n, x, dy, dw)
+	}
 	c, taps, positions := dw[1], dw[2]*dw[3], d[2]*d[3]
-	times := func(cols *ir.Value) *ir.Value { // dy' cols
-		return l.b.Op("Gemm", []*ir.Value{l.matrix(dy), cols}, ir.AInt("transA", 1))
-	}
-	if taps == 1 && win.dense() && win.pads[0] == 0 && win.pads[1] == 0 && dx[2] == d[2] && dx[3] == d[3] {
-		return l.reshape(times(l.matrix(x)), dw...)
-	}
-	each := taps // taps gathered together
-	for _, fewer := range []int64{dw[3], 1} {
-		if positions*each > columnsBound || 4*d[0]*positions*each*c > l.columns {
-			each = fewer
+	// Taps that may be gathered together.
+	var groups []int64
+	for _, g := range []int64{taps, dw[3], 1} {
+		fits := positions*g <= columnsBound && 4*d[0]*positions*g*c <= l.columns
+		if !slices.Contains(groups, g) && (fits || g == 1) {
+			groups = append(groups, g)
 		}
+	}
+	var forms []string
+	for _, left := range []string{planes, rows} {
+		for _, g := range groups {
+			forms = append(forms, fmt.Sprintf("%s x %d taps", left, g))
+		}
+	}
+	var left string
+	var each int64
+	if _, err := fmt.Sscanf(l.choose(n, forms), "%s x %d taps", &left, &each); err != nil {
+		return nil
 	}
 	var parts []*ir.Value
 	for t := int64(0); t < taps; t += each {
 		at := reach{win, dx[2:], d[2:], t, t + each}
-		parts = append(parts, times(l.reshape(l.gather(x, at), d[0]*positions, each*c)))
+		cols := l.reshape(l.gather(x, at), d[0]*positions, each*c)
+		if left == planes {
+			parts = append(parts, l.op("MatMul", l.planes(dy), cols))
+		} else {
+			parts = append(parts, l.b.Op("Gemm", []*ir.Value{l.matrix(dy), cols}, ir.AInt("transA", 1)))
+		}
 	}
 	if len(parts) == 1 {
 		return l.toPlain(parts[0], dw)
 	}
 	return l.toPlain(l.b.Op("Concat", parts, ir.AInt("axis", 1)), dw)
+}
+
+// What a product of matrices reads: a value as [C, N*H*W], or as [N*H*W, C].
+const (
+	planes = "planes"
+	rows   = "rows"
+)
+
+// pointGrad is the gradient of a convolution with one tap: the positions of dy times those of x.
+func (l *lowerer) pointGrad(n *ir.Node, x, dy *ir.Value, dw []int64) *ir.Value {
+	switch l.choose(n, []string{planes + " x " + rows, planes + " x " + planes, rows + " x " + rows}) {
+	case planes + " x " + planes:
+		return l.reshape(l.b.Op("Gemm", []*ir.Value{l.planes(dy), l.planes(x)}, ir.AInt("transB", 1)), dw...)
+	case planes + " x " + rows:
+		return l.reshape(l.op("MatMul", l.planes(dy), l.matrix(x)), dw...)
+	case rows + " x " + rows:
+		return l.reshape(l.b.Op("Gemm", []*ir.Value{l.matrix(dy), l.matrix(x)}, ir.AInt("transA", 1)), dw...)
+	}
+	return nil
 }
 
 // reach says where the taps of each position lie among the rows of an image.
@@ -84,16 +119,22 @@ func (r reach) list() (idx []int32, padded bool) {
 
 // gather collects the rows of x that r lists: [N, positions, taps, C].
 func (l *lowerer) gather(x *ir.Value, r reach) *ir.Value {
-	src := l.rows(x)
-	list, padded := r.list()
-	idx := l.indices(fmt.Sprint("reach ", r), func() []int32 { return list }, r.out[0]*r.out[1], r.to-r.from)
-	if padded {
-		src = l.once("padded "+x.Name(), func() *ir.Value {
-			d, _ := src.StaticDims()
-			return l.b.Op("Concat", []*ir.Value{src, l.zeros(d[0], 1, d[2])}, ir.AInt("axis", 1))
-		})
+	key := fmt.Sprint("columns ", x.Name(), r)
+	if l.frugal { // columns that two gradients share stand from one to the other
+		delete(l.memo, key)
 	}
-	return l.b.Op("Gather", []*ir.Value{src, idx}, ir.AInt("axis", 1))
+	return l.once(key, func() *ir.Value {
+		src := l.rows(x)
+		list, padded := r.list()
+		idx := l.indices(fmt.Sprint("reach ", r), func() []int32 { return list }, r.out[0]*r.out[1], r.to-r.from)
+		if padded {
+			src = l.once("padded "+x.Name(), func() *ir.Value {
+				d, _ := src.StaticDims()
+				return l.b.Op("Concat", []*ir.Value{src, l.zeros(d[0], 1, d[2])}, ir.AInt("axis", 1))
+			})
+		}
+		return l.b.Op("Gather", []*ir.Value{src, idx}, ir.AInt("axis", 1))
+	})
 }
 
 // depthwiseWeightGrad convolves each plane of x with the cotangent's as its kernel; blocked, cotangents are blocked weights already.
