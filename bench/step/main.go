@@ -1,10 +1,11 @@
 // Command step times training steps of the networks that export.py wrote, on onnxruntime and in PyTorch, and compares their memory.
 //
-// usage: go run ./bench/step [-lsq] [-memory] [-lower=false] [-recompute] [-measured=false] [-n ROUNDS] [-steps N] [-rivals eager,channels-last,compile] [-networks NAME,...] OUT
+// usage: go run ./bench/step [-lsq] [-memory | -modules] [-lower=false] [-recompute] [-measured=false] [-n ROUNDS] [-steps N] [-rivals eager,channels-last,compile] [-networks NAME,...] OUT
 //
 // Each runs in a process of its own; they take turns, so that one works while the others sleep. A ratio is the least median of the
 // rivals over our median, medians taken over all steps of all rounds. PYTHON names an interpreter with torch and torchvision. THREADS
-// are those of each side, 2 by default. With -memory no times are compared but the memory taken, of all our forms.
+// are those of each side, 2 by default. With -memory no times are compared but the memory taken, of all our forms. With -modules no rivals run: steps are compared
+// that train one module each.
 package main
 
 import (
@@ -30,6 +31,7 @@ type network struct {
 // answer is what a process says after some steps.
 type answer struct {
 	Seconds []float64 `json:"seconds"`
+	MACs    float64   `json:"macs"`  // multiply-accumulates of a step in convolutions, products of matrices and their gradients
 	Bytes   int64     `json:"bytes"` // peak above what the process held before it made the network
 	// For memories: peak above what the process held before the first step, peak of the whole process, and what was foreseen.
 	Steps    int64 `json:"steps"`
@@ -48,10 +50,12 @@ func main() {
 	profile := flag.String("profile", "", "with -serve, prefix of onnxruntime's profile")
 	lower := flag.Bool("lower", true, "lowered steps")
 	recompute := flag.Bool("recompute", false, "values of the forward pass computed again")
+	module := flag.String("module", "", "with -serve, the module that is trained; everything where empty")
+	modules := flag.Bool("modules", false, "compare steps that train one module of a network each, the others frozen")
 	measured := flag.Bool("measured", true, "forms of lowered steps are chosen by what they cost; not with -memory")
 	memory := flag.Bool("memory", false, "compare the memory that steps take")
 	flag.Parse()
-	how := setting{lower: *lower, recompute: *recompute, measured: *measured}
+	how := setting{lower: *lower, recompute: *recompute, measured: *measured, module: *module}
 	var err error
 	switch {
 	case *serving != "":
@@ -59,6 +63,11 @@ func main() {
 	case flag.NArg() != 1 || *rounds < 1 || *steps < 1:
 		flag.Usage()
 		os.Exit(2)
+	case *modules:
+		var networks []network
+		if _, networks, err = networksOf(flag.Arg(0)); err == nil {
+			err = modulewise(flag.Arg(0), networks, *lsq, how, *rounds, *steps, *names)
+		}
 	case *memory:
 		var networks []network
 		if _, networks, err = networksOf(flag.Arg(0)); err == nil {
@@ -132,6 +141,11 @@ func compare(dir string, n network, lsq bool, how setting, rounds, steps int, ri
 	for _, r := range rivals {
 		commands = append(commands, rival(n, r, lsq))
 	}
+	return takeTurns(commands, rounds, steps)
+}
+
+// takeTurns asks each command for steps, round by round.
+func takeTurns(commands []*exec.Cmd, rounds, steps int) ([]answer, error) {
 	players, stop, err := turns.StartAll(commands)
 	if err != nil {
 		return nil, err
@@ -147,7 +161,7 @@ func compare(dir string, n network, lsq bool, how setting, rounds, steps int, ri
 			if round > 0 { // the first one warms up
 				out[i].Seconds = append(out[i].Seconds, a.Seconds...)
 			}
-			out[i].Bytes = a.Bytes
+			out[i].Bytes, out[i].MACs = a.Bytes, a.MACs
 		}
 	}
 	return out, nil

@@ -24,7 +24,8 @@ import (
 type setting struct {
 	name             string
 	lower, recompute bool
-	measured         bool // forms are chosen by what they cost, as trainings of some length do
+	measured         bool   // forms are chosen by what they cost, as trainings of some length do
+	module           string // all that is trained; empty for everything
 }
 
 var settings = []setting{{name: "standard"}, {name: "lower", lower: true}, {name: "recompute", recompute: true}, {name: "lower recompute", lower: true, recompute: true}}
@@ -98,7 +99,7 @@ func ours(dir string, n network, lsq bool, s setting) (*exec.Cmd, error) {
 		return nil, err
 	}
 	return exec.Command(self, "-serve", filepath.Join(dir, n.File), "-batch", fmt.Sprint(n.Batch), fmt.Sprintf("-lsq=%v", lsq),
-		fmt.Sprintf("-lower=%v", s.lower), fmt.Sprintf("-recompute=%v", s.recompute), fmt.Sprintf("-measured=%v", s.measured)), nil
+		fmt.Sprintf("-lower=%v", s.lower), fmt.Sprintf("-recompute=%v", s.recompute), fmt.Sprintf("-measured=%v", s.measured), "-module", s.module), nil
 }
 
 // rival is a process in which PyTorch trains n.
@@ -166,6 +167,7 @@ func networksOf(dir string) (torch string, networks []network, err error) {
 
 // warm trains a small network for a step: what the library takes once.
 func warm(ctx context.Context, lsq bool, how setting) error {
+	how.module = ""
 	m, err := cubesat.Network(1, 64, 0.25)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"mqatc/onnx/format"
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
+	"mqatc/passes/grad"
 	"mqatc/passes/memory"
 	"mqatc/passes/quant"
 	"mqatc/passes/step"
@@ -42,7 +43,7 @@ func serve(path string, batch int64, lsq bool, how setting, profile string) erro
 		return err
 	}
 	m := meter{before: status("VmRSS")}
-	e, feeds, foreseen, err := engine(ctx, path, batch, lsq, how, train.Config{Threads: threads, Session: ort.SessionOptions{Profile: profile}})
+	e, feeds, is, err := engine(ctx, path, batch, lsq, how, train.Config{Threads: threads, Session: ort.SessionOptions{Profile: profile}})
 	if err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func serve(path string, batch int64, lsq bool, how setting, profile string) erro
 			a.Seconds = append(a.Seconds, time.Since(start).Seconds())
 		}
 		m.fill(&a)
-		a.Foreseen = foreseen
+		a.Foreseen, a.MACs = is.foreseen, is.macs
 		if err := json.NewEncoder(os.Stdout).Encode(a); err != nil {
 			return err
 		}
@@ -71,29 +72,40 @@ func serve(path string, batch int64, lsq bool, how setting, profile string) erro
 	return in.Err()
 }
 
+// figures are what is known of a step before it runs.
+type figures struct {
+	foreseen int64 // bytes
+	macs     float64
+}
+
 // engine is the step of the network at path with the images to feed it.
-func engine(ctx context.Context, path string, batch int64, lsq bool, how setting, cfg train.Config) (*train.Engine, train.Feeds, int64, error) {
+func engine(ctx context.Context, path string, batch int64, lsq bool, how setting, cfg train.Config) (_ *train.Engine, _ train.Feeds, is figures, err error) {
 	src, err := frontend.Read(path)
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, nil, is, err
 	}
 	f, err := frontend.Prepare(ctx, src, frontend.Options{})
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, nil, is, err
 	}
 	defer f.Close()
 	m := f.Model
 	params := step.Trainable(m)
+	if how.module != "" {
+		if params, err = within(f.Partition, how.module, params); err != nil {
+			return nil, nil, is, err
+		}
+	}
 	if lsq {
 		more, err := quantize(m)
 		if err != nil {
-			return nil, nil, 0, err
+			return nil, nil, is, err
 		}
 		params = append(params, more...)
 	}
 	loss, err := square(m)
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, nil, is, err
 	}
 	o := step.Options{Loss: loss, Batch: batch, Params: params, Optimizer: step.Optimizer{Name: "sgd", Momentum: 0.9}}
 	if how.recompute {
@@ -104,27 +116,36 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, how setting
 		if how.measured {
 			l, _ := ort.Opened()
 			if forms, err = costs.Open(costs.Options{Threads: cfg.Threads, Library: l.Version}); err != nil {
-				return nil, nil, 0, err
+				return nil, nil, is, err
 			}
 		}
 		if o.Lower, err = fit.Lowering("cpu", o.Recompute, forms); err != nil {
-			return nil, nil, 0, err
+			return nil, nil, is, err
 		}
+	}
+	lowering := o.Lower
+	o.Lower = func(m *ir.Model) error {
+		is.macs = work(m.Graph)
+		if lowering == nil {
+			return grad.Expand(m.Graph)
+		}
+		return lowering(m)
 	}
 	s, err := step.Build(m, o)
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, nil, is, err
 	}
 	cfg.State = map[string]*ir.Tensor{}
 	for _, p := range params {
 		cfg.State[p.Name] = m.Graph.Value(p.Name).Init()
 	}
 	if cfg.Step, err = format.Marshal(s); err != nil {
-		return nil, nil, 0, err
+		return nil, nil, is, err
 	}
 	e, foreseen, err := load(cfg, s)
+	is.foreseen = foreseen
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, nil, is, err
 	}
 	r, feeds := rand.New(rand.NewPCG(1, 2)), train.Feeds{}
 	for _, v := range s.Graph.Inputs() {
@@ -140,11 +161,11 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, how setting
 				}
 			}
 			if feeds[name], err = ir.FromFloat32s(x, d...); err != nil {
-				return nil, nil, 0, err
+				return nil, nil, is, err
 			}
 		}
 	}
-	return e, feeds, foreseen, nil
+	return e, feeds, is, nil
 }
 
 // load is an engine, and the memory that its steps are foreseen to take.
