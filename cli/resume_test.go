@@ -11,20 +11,26 @@ import (
 	"mqatc/runtime/ort/orttest"
 )
 
+// program builds mqatc into dir, and writes a small network beside it.
+func program(t *testing.T, dir string) (command func(args ...string) *exec.Cmd, model string) {
+	t.Helper()
+	bin, model := filepath.Join(dir, "mqatc"), filepath.Join(dir, "net.onnx")
+	if out, err := exec.Command("go", "build", "-o", bin, "mqatc/cli/mqatc").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	command = func(args ...string) *exec.Cmd { return exec.Command(bin, args...) }
+	if out, err := command("zoo", "cubesat", "--size", "64", "--width", "0.25", "-o", model).CombinedOutput(); err != nil {
+		t.Fatalf("zoo: %v\n%s", err, out)
+	}
+	return command, model
+}
+
 // TestKilledRunEndsWithTheSameBytes kills quantize without warning in the middle of its stages, resumes it, and compares what it
 // leaves with an undisturbed run.
 func TestKilledRunEndsWithTheSameBytes(t *testing.T) {
 	orttest.TestLibrary(t)
 	dir := t.TempDir()
-	bin := filepath.Join(dir, "mqatc")
-	if out, err := exec.Command("go", "build", "-o", bin, "mqatc/cli/mqatc").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
-	model := filepath.Join(dir, "net.onnx")
-	command := func(args ...string) *exec.Cmd { return exec.Command(bin, args...) }
-	if out, err := command("zoo", "cubesat", "--size", "64", "--width", "0.25", "-o", model).CombinedOutput(); err != nil {
-		t.Fatalf("zoo: %v\n%s", err, out)
-	}
+	command, model := program(t, dir)
 	for _, quantizer := range []string{"lsq", "inq"} {
 		t.Run(quantizer, func(t *testing.T) {
 			args := func(out string, more ...string) []string {

@@ -1,11 +1,11 @@
 // Command step times training steps of the networks that export.py wrote, on onnxruntime and in PyTorch, and compares their memory.
 //
-// usage: go run ./bench/step [-lsq] [-memory | -modules] [-lower=false] [-recompute] [-measured=false] [-n ROUNDS] [-steps N] [-rivals eager,channels-last,compile] [-networks NAME,...] OUT
+// usage: go run ./bench/step [-lsq] [-memory | -modules | -operators] [-lower=false] [-recompute] [-measured=false] [-n ROUNDS] [-steps N] [-rivals eager,channels-last,compile] [-networks NAME,...] OUT
 //
 // Each runs in a process of its own; they take turns, so that one works while the others sleep. A ratio is the least median of the
 // rivals over our median, medians taken over all steps of all rounds. PYTHON names an interpreter with torch and torchvision. THREADS
-// are those of each side, 2 by default. With -memory no times are compared but the memory taken, of all our forms. With -modules no rivals run: steps are compared
-// that train one module each.
+// are those of each side, 2 by default. With -memory no times are compared but the memory taken, of all our forms. With -modules and -operators
+// no rivals run: steps are compared that train one module each, or looked at by operator.
 package main
 
 import (
@@ -52,6 +52,7 @@ func main() {
 	recompute := flag.Bool("recompute", false, "values of the forward pass computed again")
 	module := flag.String("module", "", "with -serve, the module that is trained; everything where empty")
 	modules := flag.Bool("modules", false, "compare steps that train one module of a network each, the others frozen")
+	byOperator := flag.Bool("operators", false, "what part of the machine's matrix products a step reaches, and where its time goes")
 	measured := flag.Bool("measured", true, "forms of lowered steps are chosen by what they cost; not with -memory")
 	memory := flag.Bool("memory", false, "compare the memory that steps take")
 	flag.Parse()
@@ -63,6 +64,11 @@ func main() {
 	case flag.NArg() != 1 || *rounds < 1 || *steps < 1:
 		flag.Usage()
 		os.Exit(2)
+	case *byOperator:
+		var networks []network
+		if _, networks, err = networksOf(flag.Arg(0)); err == nil {
+			err = operators(flag.Arg(0), networks, *lsq, how, *rounds, *steps, *names)
+		}
 	case *modules:
 		var networks []network
 		if _, networks, err = networksOf(flag.Arg(0)); err == nil {

@@ -28,12 +28,9 @@ import (
 
 // serve trains the network at path: for each line N of standard input N steps, answered by a line of JSON.
 func serve(path string, batch int64, lsq bool, how setting, profile string) error {
-	threads := 2
-	if s := os.Getenv("THREADS"); s != "" {
-		var err error
-		if threads, err = strconv.Atoi(s); err != nil {
-			return err
-		}
+	threads, err := threadsOf()
+	if err != nil {
+		return err
 	}
 	ctx := context.Background()
 	if err := ort.Open(ctx, ort.Options{}); err != nil {
@@ -70,6 +67,15 @@ func serve(path string, batch int64, lsq bool, how setting, profile string) erro
 		}
 	}
 	return in.Err()
+}
+
+// threadsOf are the threads of each side.
+func threadsOf() (int, error) {
+	s := os.Getenv("THREADS")
+	if s == "" {
+		return 2, nil
+	}
+	return strconv.Atoi(s)
 }
 
 // figures are what is known of a step before it runs.
