@@ -52,7 +52,7 @@ func demoCommand() *cli.Command {
 
 func demoConfig(c *cli.Context) mqat.Config {
 	return mqat.Config{Compress: demoCompress, Activations: 8, Probe: true, Epochs: 0.25, Batch: 32, Optimizer: "nesterov", LR: 0.01,
-		Seed: c.Uint64("seed"), Threads: c.Int("threads"), Probes: 32}
+		Seed: c.Uint64("seed"), Threads: c.Int("threads"), Probes: 32, Lower: true}
 }
 
 func demo(c *cli.Context) error {
@@ -66,7 +66,7 @@ func demo(c *cli.Context) error {
 	}
 	p := newProgress(c.App.ErrWriter)
 	defer p.Close()
-	id := machine(c)
+	id := machine(c, true)
 	id["command"], id["seed"] = "demo", fmt.Sprint(c.Uint64("seed"))
 	d, _, err := rundir.Open(out, id, rundir.Options{Resume: c.Bool("resume")})
 	if err != nil {

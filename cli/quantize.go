@@ -173,7 +173,7 @@ func parseAssign(list []string) (map[string]int, error) {
 
 // identity is what the bytes of a run's result depend on.
 func identity(c *cli.Context, sha string) rundir.Identity {
-	id := machine(c)
+	id := machine(c, c.Bool("lower"))
 	id["input"] = sha
 	for _, f := range append(methodFlags(), &cli.StringFlag{Name: "data"}, &cli.StringFlag{Name: "eval-data"}, &cli.StringFlag{Name: "task"}, shapeFlag) {
 		name := f.Names()[0]
@@ -191,13 +191,13 @@ func identity(c *cli.Context, sha string) rundir.Identity {
 }
 
 // machine is what the bytes of any run's result depend on beside its input and flags. Kernels divide sums among threads.
-func machine(c *cli.Context) rundir.Identity {
+func machine(c *cli.Context, lowered bool) rundir.Identity {
 	threads := c.Int("threads")
 	if threads <= 0 {
 		threads = runtime.NumCPU()
 	}
 	id := rundir.Identity{"runtime": libraryID(), "cpu": cpuFeatures(), "threads": fmt.Sprint(threads)}
-	if m, err := fit.Machine(c.String("device")); err == nil && c.Bool("lower") {
+	if m, err := fit.Machine(c.String("device")); err == nil && lowered {
 		id["block"] = fmt.Sprint(m.Block)
 	}
 	return id

@@ -118,7 +118,7 @@ func trainFlags(c *cli.Context) (train.Schedule, error) {
 
 // trainIdentity is what the bytes of a training depend on.
 func trainIdentity(c *cli.Context, sha string) rundir.Identity {
-	id := machine(c)
+	id := machine(c, c.Bool("lower"))
 	id["command"], id["input"] = "train", sha
 	for _, f := range []string{"data", "eval-data", "task", "epochs", "batch", "lr", "schedule", "optimizer", "momentum", "weight-decay", "clip-norm", "seed", "input-shape",
 		"ema", "accumulate", "freeze", "bn", "distill", "device", "lower", "augment", "modules", "heads"} {
