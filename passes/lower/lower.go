@@ -54,7 +54,13 @@ func Run(m *ir.Model, mach Machine) error {
 		}
 		l.imports(m)
 	}
-	return grad.Expand(m.Graph)
+	if err := grad.Expand(m.Graph); err != nil {
+		return err
+	}
+	if err := spellOut(m.Graph); err != nil {
+		return fmt.Errorf("pass %s: %w", Info.Name, err)
+	}
+	return nil
 }
 
 // New is Run for one machine.

@@ -230,6 +230,34 @@ func TestConvolutions(t *testing.T) {
 	}
 }
 
+// Single numbers have the rank of values that end in axes of size 1.
+func TestNumbersAreSpelledOut(t *testing.T) {
+	orttest.TestLibrary(t)
+	b, x := newBuilder(t, 5, 2, 3, 8, 8)
+	x = b.conv("a", x, layer{16, 3, 3, 1, one, one, [4]int64{1, 1, 1, 1}, "Tanh"})
+	w := b.init("w", 0.2, 24, 16, 1, 1)
+	w = b.Op("Mul", []*ir.Value{b.Op("Add", []*ir.Value{w, b.Float(0.25)}), b.init("scale", 1, 1)})
+	m := b.compare(b.Op("Conv", []*ir.Value{x, w}))
+	met := 0
+	for _, n := range m.Graph.Nodes() {
+		if n.Op != "Add" && n.Op != "Sub" && n.Op != "Mul" {
+			continue
+		}
+		p, okP := n.Input(0).StaticDims()
+		q, okQ := n.Input(1).StaticDims()
+		if out, ok := n.Output(0).StaticDims(); !ok || !okP || !okQ || fmt.Sprint(out) != "[24 16 1 1]" {
+			continue
+		}
+		met++
+		if len(p) != len(q) {
+			t.Errorf("%v combines sizes %v and %v", n, p, q)
+		}
+	}
+	if met < 2 {
+		t.Errorf("%d nodes work on the weights", met)
+	}
+}
+
 // A layout is kept from one convolution to the next: through activations, sums, single numbers, numbers by channel and joins.
 func TestLayoutIsKept(t *testing.T) {
 	orttest.TestLibrary(t)
