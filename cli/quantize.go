@@ -312,7 +312,7 @@ func quantizeModel(c *cli.Context, path string, cfg mqat.Config) error {
 	if resumed {
 		p.Line("going on with the run in %s", out)
 	}
-	if cfg.Forms, err = formsOf(c, filepath.Join(out, "run", formsFile), p.Line); err != nil {
+	if cfg.Forms, err = formsOf(c, filepath.Join(out, "run", formsFile), p); err != nil {
 		return err
 	}
 	job := mqat.Job{Name: filepath.Base(path), Net: network(f), Problem: prob, Task: spec, Dir: d, Out: out, Config: cfg, Watch: p,

@@ -83,7 +83,9 @@ func writeStep(c *cli.Context, path string) error {
 		if err := openRuntime(c); err != nil {
 			return err
 		}
-		forms, err := formsOf(c, "", newProgress(c.App.ErrWriter).Line)
+		p := newProgress(c.App.ErrWriter)
+		defer p.Close()
+		forms, err := formsOf(c, "", p)
 		if err != nil {
 			return err
 		}

@@ -199,7 +199,7 @@ func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 	}
 	batch := c.Int("batch") * c.Int("accumulate")
 	steps := max(1, int(c.Float64("epochs")*float64(train.StepsPerEpoch(desc.Train, batch))+0.5))
-	forms, err := formsOf(c, filepath.Join(out, "run", formsFile), p.Line)
+	forms, err := formsOf(c, filepath.Join(out, "run", formsFile), p)
 	if err != nil {
 		return err
 	}

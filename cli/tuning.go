@@ -28,11 +28,12 @@ var lowerFlag = &cli.BoolFlag{Name: "lower", Value: true,
 	Usage: "train in the forms that this machine's onnxruntime runs fastest, measured once and kept in the user's cache; --lower=false takes standard operators, results differ by rounding"}
 
 // formsOf are the forms that the run in a folder takes, nil where --lower has no say.
-func formsOf(c *cli.Context, record string, line func(string, ...any)) (fit.Forms, error) {
+func formsOf(c *cli.Context, record string, p *progress) (fit.Forms, error) {
 	if d := c.String("device"); !c.Bool("lower") || d != "" && d != "cpu" {
 		return nil, nil
 	}
-	t, err := costs.Open(costs.Options{Threads: c.Int("threads"), Library: libraryID(), Record: record, Line: line})
+	t, err := costs.Open(costs.Options{Threads: c.Int("threads"), Library: libraryID(), Record: record, Line: p.Line,
+		Update: func(done, total int) { p.Update("measure forms of operators", done, total, "") }})
 	if err != nil {
 		return nil, withHint(err, "--lower=false takes standard operators")
 	}

@@ -37,6 +37,8 @@ type Options struct {
 	Record string
 	// Line is told what took time, and what could not be kept. May be nil.
 	Line func(format string, a ...any)
+	// Update is told how many of the sites that are to be measured are done. May be nil.
+	Update func(done, total int)
 }
 
 // Table chooses forms. It is used by one goroutine.
@@ -48,6 +50,7 @@ type Table struct {
 	taken   map[string]string // by key, of this run
 	changed bool              // taken differs from the record
 	count   int               // sites measured since the last Flush
+	ahead   int               // sites to be measured until the next Flush, as far as Survey saw
 	spent   time.Duration
 	measure func(s lower.Site, threads int) (map[string]float64, error)
 }
@@ -142,6 +145,25 @@ func (t *Table) Cheapest(s lower.Site) (string, error) {
 	return form, nil
 }
 
+// Survey is told the sites of a graph ahead, so that progress has an end; it takes the first forms.
+func (t *Table) Survey() lower.Costs {
+	t.ahead = 0
+	return survey{t, map[string]bool{}}
+}
+
+type survey struct {
+	t    *Table
+	seen map[string]bool
+}
+
+func (s survey) Cheapest(site lower.Site) (string, error) {
+	if s.t.taken[site.Key] == "" && !known(s.t.seconds[site.Key], site.Forms) && !s.seen[site.Key] {
+		s.seen[site.Key] = true
+		s.t.ahead++
+	}
+	return site.Forms[0], nil
+}
+
 func known(seconds map[string]float64, forms []string) bool {
 	for _, f := range forms {
 		if !(seconds[f] > 0) {
@@ -185,6 +207,9 @@ func (t *Table) learn(s lower.Site) error {
 	t.seconds[s.Key] = seconds
 	t.count++
 	t.spent += time.Since(start)
+	if t.o.Update != nil {
+		t.o.Update(t.count, max(t.count, t.ahead))
+	}
 	if kept == nil {
 		kept = t.write()
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,6 +69,31 @@ func TestMeasuredOnce(t *testing.T) {
 	take(t, d, site("x", "first", "new"), "new")
 	if *n != 1 {
 		t.Error("a form that the table does not know is measured")
+	}
+}
+
+// Progress has an end that a survey of the graph found.
+func TestSurvey(t *testing.T) {
+	var said []string
+	a, n := counted(t, Options{Dir: t.TempDir(), Update: func(done, total int) { said = append(said, fmt.Sprint(done, " of ", total)) }},
+		map[string]float64{"first": 1, "other": 0.1})
+	take(t, a, site("x", "first", "other"), "other")
+	s := a.Survey()
+	for _, key := range []string{"x", "y", "y", "z"} {
+		if form, err := s.Cheapest(site(key, "first", "other")); form != "first" || err != nil {
+			t.Errorf("form %q, %v", form, err)
+		}
+	}
+	if *n != 1 {
+		t.Error("the survey measured")
+	}
+	if err := a.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	take(t, a, site("y", "first", "other"), "other")
+	take(t, a, site("z", "first", "other"), "other")
+	if want := []string{"1 of 1", "1 of 2", "2 of 2"}; !slices.Equal(said, want) {
+		t.Errorf("said %q, want %q", said, want)
 	}
 }
 

@@ -19,6 +19,8 @@ func Machine(device string) (lower.Machine, error) {
 // Forms chooses the forms of operators, and keeps what was chosen.
 type Forms interface {
 	lower.Costs
+	// Survey is asked, in place of the costs themselves, about a copy of the graph first.
+	Survey() lower.Costs
 	// Flush is called once a graph is made, before it runs.
 	Flush() error
 }
@@ -38,8 +40,16 @@ func Lowering(device string, recompute int, forms Forms) (func(*ir.Model) error,
 	if forms == nil {
 		return lower.New(m), nil
 	}
-	m.Costs = forms
 	return func(g *ir.Model) error {
+		c, err := g.Clone()
+		if err != nil {
+			return err
+		}
+		m.Costs = forms.Survey()
+		if err := lower.Run(c, m); err != nil {
+			return err
+		}
+		m.Costs = forms
 		if err := lower.Run(g, m); err != nil {
 			return err
 		}
