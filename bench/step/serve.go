@@ -41,6 +41,8 @@ func serve(path string, batch int64, lsq bool, how setting, profile string) erro
 		return err
 	}
 	m := meter{before: status("VmRSS")}
+	ort.Trim()
+	m.least = status("VmRSS")
 	e, feeds, foreseen, err := engine(ctx, path, batch, lsq, how, train.Config{Threads: threads, Session: ort.SessionOptions{Profile: profile}})
 	if err != nil {
 		return err
