@@ -42,11 +42,8 @@ func Run(m *ir.Model, mach Machine) error {
 		return fmt.Errorf("pass %s: %w", Info.Name, err)
 	}
 	if mach.Block > 0 {
-		l := &lowerer{b: ir.NewBuilder(m.Graph, Info.Name, op.InferNode), g: m.Graph, block: mach.Block, columns: columnsBytes, blocked: map[*ir.Value]*ir.Value{},
+		l := &lowerer{b: ir.NewBuilder(m.Graph, Info.Name, op.InferNode), g: m.Graph, block: mach.Block, frugal: mach.Frugal, blocked: map[*ir.Value]*ir.Value{},
 			fused: map[*ir.Node]bool{}, memo: map[string]*ir.Value{}}
-		if mach.Frugal {
-			l.columns = frugalBytes
-		}
 		if err := l.run(); err != nil {
 			return fmt.Errorf("pass %s: %w", Info.Name, err)
 		}
@@ -57,7 +54,7 @@ func Run(m *ir.Model, mach Machine) error {
 			m.SetOpset(microsoft, 1)
 		}
 	}
-	return grad.Expand(m.Graph)
+	return grad.Expand(m.Graph, mach.Frugal)
 }
 
 // New is Run for one machine.
@@ -69,8 +66,8 @@ type lowerer struct {
 	b     *ir.Builder
 	g     *ir.Graph
 	block int64
-	// columns bounds the columns of a weight gradient that are gathered together, in bytes.
-	columns int64
+	// frugal is Machine.Frugal.
+	frugal bool
 	// blocked holds the blocked form of plain values.
 	blocked map[*ir.Value]*ir.Value
 	// done lists nodes whose output is computed in blocked form, in graph order.
@@ -168,6 +165,8 @@ func ruleOf(n *ir.Node) rule {
 		return elementwise
 	case n.Op == "Concat":
 		return concat
+	case n.Op == "MaxPool":
+		return maxPool
 	}
 	return nil
 }

@@ -4,14 +4,15 @@ import (
 	"fmt"
 
 	"mqatc/onnx/ir"
+	"mqatc/passes/grad"
 )
 
 // Bounds of the columns of a weight gradient that are gathered together: the number of their indices, and their bytes. Beyond them
-// they are gathered by rows of the kernel, or tap by tap, which takes less memory.
+// they are gathered by rows of the kernel, or tap by tap, which takes less memory; products of smaller matrices are up to 1.4 times slower.
 const (
 	columnsBound = 1 << 20
 	columnsBytes = 12 << 20
-	frugalBytes  = 4 << 20 // of Machine.Frugal; products of smaller matrices are up to 1.4 times slower
+	frugalBytes  = 4 << 20 // with Machine.Frugal, where it cannot be done by images
 )
 
 // weightGrad lowers the gradient of a convolution by its weights: the rows that each tap meets, gathered, times the cotangent.
@@ -32,27 +33,81 @@ func weightGrad(l *lowerer, n *ir.Node) *ir.Value {
 		return nil
 	}
 	c, taps, positions := dw[1], dw[2]*dw[3], d[2]*d[3]
-	times := func(cols *ir.Value) *ir.Value { // dy' cols
-		return l.b.Op("Gemm", []*ir.Value{l.matrix(dy), cols}, ir.AInt("transA", 1))
-	}
 	if taps == 1 && win.dense() && win.pads[0] == 0 && win.pads[1] == 0 && dx[2] == d[2] && dx[3] == d[3] {
-		return l.reshape(times(l.matrix(x)), dw...)
+		return l.reshape(l.times(l.matrix(dy), l.matrix(x), nil), dw...)
+	}
+	together := l.frugal && grad.Together(d[0], positions, 4*positions*taps*c) == d[0]
+	bound := int64(columnsBytes)
+	if together {
+		bound = frugalBytes
 	}
 	each := taps // taps gathered together
 	for _, fewer := range []int64{dw[3], 1} {
-		if positions*each > columnsBound || 4*d[0]*positions*each*c > l.columns {
+		if positions*each > columnsBound || 4*d[0]*positions*each*c > bound {
 			each = fewer
 		}
 	}
+	p := int64(1) // parts of output channels
+	if together && each == taps && l.whole(c) {
+		p = grad.Parts(dw[0], taps*c)
+	}
+	k := dw[0] / p
+	part := []int64{k, dw[1], dw[2], dw[3]}
 	var parts []*ir.Value
-	for t := int64(0); t < taps; t += each {
-		at := reach{win, dx[2:], d[2:], t, t + each}
-		parts = append(parts, times(l.reshape(l.gather(x, at), d[0]*positions, each*c)))
+	for i := range p {
+		m := l.matrix(dy)
+		if p > 1 {
+			m = l.slice(m, 1, i*k, (i+1)*k)
+		}
+		var pieces []*ir.Value
+		for t := int64(0); t < taps; t += each {
+			pieces = append(pieces, l.product(m, x, reach{win, dx[2:], d[2:], t, t + each}))
+		}
+		g := pieces[0]
+		if len(pieces) > 1 {
+			g = l.b.Op("Concat", pieces, ir.AInt("axis", 1))
+		}
+		parts = append(parts, l.toPlain(g, part))
 	}
-	if len(parts) == 1 {
-		return l.toPlain(parts[0], dw)
+	if p == 1 {
+		return parts[0]
 	}
-	return l.toPlain(l.b.Op("Concat", parts, ir.AInt("axis", 1)), dw)
+	return l.b.Op("Concat", parts, ir.AInt("axis", 0))
+}
+
+// times is a' b, with c added where it is not nil.
+func (l *lowerer) times(a, b, c *ir.Value) *ir.Value {
+	in := []*ir.Value{a, b}
+	if c != nil {
+		in = append(in, c)
+	}
+	return l.b.Op("Gemm", in, ir.AInt("transA", 1))
+}
+
+// slice is v[from:to] along an axis.
+func (l *lowerer) slice(v *ir.Value, axis, from, to int64) *ir.Value {
+	return l.op("Slice", v, l.b.Int64s(from), l.b.Int64s(to), l.b.Int64s(axis))
+}
+
+// product is m' times the columns of x that r lists; frugal, of some images after the others.
+func (l *lowerer) product(m, x *ir.Value, r reach) *ir.Value {
+	src, idx := l.reached(x, r)
+	d, _ := src.StaticDims()
+	n, c, positions, taps := d[0], d[2], product(r.out), r.to-r.from
+	together := n
+	if l.frugal {
+		together = grad.Together(n, positions, 4*positions*taps*c)
+	}
+	var sum *ir.Value
+	for i := int64(0); i < n; i += together {
+		a, b := m, src
+		if together < n {
+			a, b = l.slice(m, 0, i*positions, (i+together)*positions), l.slice(src, 0, i, i+together)
+		}
+		cols := l.b.Op("Gather", []*ir.Value{b, idx}, ir.AInt("axis", 1)) // [N, positions, taps, C]
+		sum = l.times(a, l.reshape(cols, together*positions, taps*c), sum)
+	}
+	return sum
 }
 
 // reach says where the taps of each position lie among the rows of an image.
@@ -82,18 +137,18 @@ func (r reach) list() (idx []int32, padded bool) {
 	return idx, padded
 }
 
-// gather collects the rows of x that r lists: [N, positions, taps, C].
-func (l *lowerer) gather(x *ir.Value, r reach) *ir.Value {
-	src := l.rows(x)
+// reached are the rows of x, with one of zeros where r needs it, and the constant of those that r lists, [positions, taps].
+func (l *lowerer) reached(x *ir.Value, r reach) (src, idx *ir.Value) {
+	src = l.rows(x)
 	list, padded := r.list()
-	idx := l.indices(fmt.Sprint("reach ", r), func() []int32 { return list }, r.out[0]*r.out[1], r.to-r.from)
+	idx = l.indices(fmt.Sprint("reach ", r), func() []int32 { return list }, r.out[0]*r.out[1], r.to-r.from)
 	if padded {
 		src = l.once("padded "+x.Name(), func() *ir.Value {
 			d, _ := src.StaticDims()
 			return l.b.Op("Concat", []*ir.Value{src, l.zeros(d[0], 1, d[2])}, ir.AInt("axis", 1))
 		})
 	}
-	return l.b.Op("Gather", []*ir.Value{src, idx}, ir.AInt("axis", 1))
+	return src, idx
 }
 
 // depthwiseWeightGrad convolves each plane of x with the cotangent's as its kernel; blocked, cotangents are blocked weights already.
