@@ -33,7 +33,9 @@ type answer struct {
 	Seconds []float64 `json:"seconds"`
 	MACs    float64   `json:"macs"`  // multiply-accumulates of a step in convolutions, products of matrices and their gradients
 	Bytes   int64     `json:"bytes"` // peak above what the process held before it made the network
-	// For memories: peak above what the process held before the first step, peak of the whole process, and what was foreseen.
+	// For memories: peak above what the process held without what it had freed, which a foreseen peak is compared with; peak above what it
+	// held before the first step, peak of the whole process, and what was foreseen.
+	Taken    int64 `json:"taken"`
 	Steps    int64 `json:"steps"`
 	Process  int64 `json:"process"`
 	Foreseen int64 `json:"foreseen"`

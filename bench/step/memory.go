@@ -43,7 +43,7 @@ func memories(dir string, networks []network, lsq bool, rivals []string, only st
 		row := func(name string, a answer) {
 			fmt.Fprintf(w, "%s, %s\t%d\t%.2f\t%d\t%d\t", n.Name, name, a.Bytes>>20, float64(a.Bytes)/float64(least), a.Steps>>20, a.Process>>20)
 			if a.Foreseen > 0 {
-				fmt.Fprintf(w, "%d\t%+.1f %%\t\n", a.Foreseen>>20, 100*(float64(a.Foreseen)/float64(a.Bytes)-1))
+				fmt.Fprintf(w, "%d\t%+.1f %%\t\n", a.Foreseen>>20, 100*(float64(a.Foreseen)/float64(a.Taken)-1))
 			} else {
 				fmt.Fprint(w, "\t\t\n")
 			}
@@ -117,7 +117,10 @@ func rival(n network, how string, lsq bool) *exec.Cmd {
 }
 
 // meter reads the memory of this process.
-type meter struct{ before, ready, process int64 }
+type meter struct {
+	before, least  int64 // resident before the network is made, and once the C library has given back what it kept of freed memory
+	ready, process int64
+}
 
 // start begins to measure steps.
 func (m *meter) start() {
@@ -148,7 +151,7 @@ func status(key string) int64 {
 // fill puts the figures into a.
 func (m meter) fill(a *answer) {
 	peak := status("VmHWM")
-	a.Bytes, a.Steps, a.Process = peak-m.before, peak-m.ready, max(peak, m.process)
+	a.Bytes, a.Taken, a.Steps, a.Process = peak-m.before, peak-m.least, peak-m.ready, max(peak, m.process)
 }
 
 // networksOf reads what export.py wrote.

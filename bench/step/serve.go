@@ -40,6 +40,8 @@ func serve(path string, batch int64, lsq bool, how setting, profile string) erro
 		return err
 	}
 	m := meter{before: status("VmRSS")}
+	ort.Trim()
+	m.least = status("VmRSS")
 	e, feeds, is, err := engine(ctx, path, batch, lsq, how, train.Config{Threads: threads, Session: ort.SessionOptions{Profile: profile}})
 	if err != nil {
 		return err
@@ -133,7 +135,7 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, how setting
 	o.Lower = func(m *ir.Model) error {
 		is.macs = work(m.Graph)
 		if lowering == nil {
-			return grad.Expand(m.Graph)
+			return grad.Expand(m.Graph, how.recompute)
 		}
 		return lowering(m)
 	}

@@ -68,7 +68,7 @@ func laid(cfg train.Config) (*train.Engine, memory.Use, error) {
 	if cfg.Step, err = format.Marshal(m); err != nil {
 		return nil, memory.Use{}, err
 	}
-	cfg.Layout = &train.Layout{Bytes: l.Bytes, At: l.At, InPlace: l.InPlace}
+	cfg.Layout = &train.Layout{Bytes: l.Bytes, At: l.At, InPlace: l.InPlace, In: l.In}
 	e, err := train.New(cfg)
 	if err != nil {
 		return nil, memory.Use{}, err

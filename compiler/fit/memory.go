@@ -20,8 +20,11 @@ type Memory struct {
 // Total is the sum.
 func (m Memory) Total() int64 { return m.Values + m.States + m.Feeds + m.Constants + m.Graph }
 
-// nodeBytes is what onnxruntime keeps of a node, measured on graphs of 1,300 to 4,100.
-const nodeBytes = 5000
+// nodeBytes is what onnxruntime keeps of a node, measured on graphs of 1,300 to 4,100, and graphBytes what it keeps of any graph, of 275 to 1,000.
+const (
+	nodeBytes  = 5000
+	graphBytes = 2 << 20
+)
 
 // Foresee is what a step of graph g takes where it is run as it stands, without onnxruntime at hand.
 func Foresee(g *ir.Graph) Memory {
@@ -34,7 +37,7 @@ func Foresee(g *ir.Graph) Memory {
 const arenaPart = 8
 
 func memoryOf(u memory.Use, g *ir.Graph) Memory {
-	m := Memory{Values: u.Peak, States: u.Outputs, Feeds: u.Inputs, Constants: u.Constants, Graph: nodeBytes * int64(g.NumNodes())}
+	m := Memory{Values: u.Peak, States: u.Outputs, Feeds: u.Inputs, Constants: u.Constants, Graph: graphBytes + nodeBytes*int64(g.NumNodes())}
 	for _, o := range g.Outputs() {
 		name, ok := strings.CutSuffix(o.Name(), step.New)
 		if v := g.Value(name); ok && v != nil && v.IsInput() {

@@ -23,6 +23,7 @@ type call struct {
 	active map[*ir.Value]bool
 	cotIn  map[*ir.Value]*ir.Value // cotangents of the inputs of a decomposed operator
 	later  bool                    // Options.Opaque
+	frugal bool                    // Options.Frugal
 }
 
 func (c *call) in(i int) *ir.Value  { return c.n.Input(i) }

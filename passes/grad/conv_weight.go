@@ -115,8 +115,11 @@ func (c *call) weightGradGather(big, small *ir.Value, wd []int64, w window, grou
 	if padded {
 		rows = c.Op("Concat", []*ir.Value{rows, c.filled(0, n, 1, ch)}, ir.AInt("axis", 1))
 	}
-	cols := c.Op("Gather", []*ir.Value{rows, idx}, ir.AInt("axis", 1)) // [n, positions, taps, ch]
 	d := c.channelsFirst(small)
+	if c.frugal && group == 1 && c.dt == ir.Float32 {
+		return c.weightGradFrugal(c.reshape(d, k, n*positions), rows, idx, wd, w)
+	}
+	cols := c.Op("Gather", []*ir.Value{rows, idx}, ir.AInt("axis", 1)) // [n, positions, taps, ch]
 	if group == 1 {
 		g := c.op("MatMul", c.reshape(d, k, n*positions), c.reshape(cols, n*positions, taps*ch))
 		return c.tapsLast(c.reshape(g, k, taps, ch), wd)

@@ -31,6 +31,9 @@ type Options struct {
 	Skip func(n *ir.Node, input int) bool
 	// Opaque leaves parts of the gradients of convolutions as operators of Domain.
 	Opaque bool
+	// Frugal takes less memory for some time: weight gradients of convolutions copy what they multiply in smaller pieces. They keep their bits
+	// on onnxruntime.
+	Frugal bool
 	// Cotangent is told of each computed value with a cotangent, once all of that is summed; may be nil.
 	Cotangent func(v, ct *ir.Value)
 }
@@ -201,7 +204,7 @@ func (e *engine) visit(n *ir.Node) error {
 	if !e.reads(n) {
 		return nil
 	}
-	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, tables: e.tables, active: e.active, later: e.opt.Opaque}
+	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, tables: e.tables, active: e.active, later: e.opt.Opaque, frugal: e.opt.Frugal}
 	e.b.Site = siteOf(n)
 	any := false
 	for _, o := range n.Outputs() {

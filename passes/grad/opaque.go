@@ -19,14 +19,14 @@ const (
 	ConvInputGrad  = "ConvInputGrad"  // (dy [N,K,h,w], weights [K, C/group, kh, kw]) -> [N,C,H,W]
 )
 
-// Expand replaces the operators of Domain in g by the standard ones that Gradients writes without Options.Opaque.
-func Expand(g *ir.Graph) error {
+// Expand replaces the operators of Domain in g by the standard ones that Gradients writes without Options.Opaque, with or without Frugal.
+func Expand(g *ir.Graph, frugal bool) error {
 	b := ir.NewBuilder(g, "grad", op.InferNode)
 	tables := map[string]*ir.Value{}
 	for n := g.First(); n != nil; {
 		next := n.Next()
 		if n.Domain == Domain {
-			if err := expand(b, n, tables); err != nil {
+			if err := expand(b, n, tables, frugal); err != nil {
 				return err
 			}
 		}
@@ -35,10 +35,10 @@ func Expand(g *ir.Graph) error {
 	return nil
 }
 
-func expand(b *ir.Builder, n *ir.Node, tables map[string]*ir.Value) error {
+func expand(b *ir.Builder, n *ir.Node, tables map[string]*ir.Value, frugal bool) error {
 	out := n.Output(0)
 	b.Before, b.Site = n, out.Name()
-	c := &call{Builder: b, n: n, dt: out.DType(), memo: map[string]*ir.Value{}, tables: tables}
+	c := &call{Builder: b, n: n, dt: out.DType(), memo: map[string]*ir.Value{}, tables: tables, frugal: frugal}
 	w := c.opaqueWindow()
 	var v *ir.Value
 	if n.Op == ConvWeightGrad {
@@ -53,6 +53,22 @@ func expand(b *ir.Builder, n *ir.Node, tables map[string]*ir.Value) error {
 		return fmt.Errorf("pass grad: node %v: %w", n, err)
 	}
 	return n.Graph().Remove(n)
+}
+
+// Scratch is about what a convolution, or an operator of Domain, takes beside its inputs and outputs in the forms that a frugal lowering
+// gives them, in bytes: weights, and their gradients, in a second and third layout, and columns.
+func Scratch(n *ir.Node) int64 {
+	bytes := func(v *ir.Value) int64 {
+		d, _ := v.StaticDims()
+		return 4 * product(d)
+	}
+	switch {
+	case n.Is("Conv"), n.Domain == Domain && n.Op == ConvInputGrad:
+		return 2 * bytes(n.Input(1))
+	case n.Domain == Domain && n.Op == ConvWeightGrad:
+		return frugalColumns + min(bytes(n.Output(0)), frugalPart)
+	}
+	return 0
 }
 
 // opaque makes a node of Domain, nil where only the standard form will do.

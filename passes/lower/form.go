@@ -86,7 +86,7 @@ func (l *lowerer) key(n *ir.Node) string {
 func (l *lowerer) alone(n *ir.Node, form string) (*ir.Model, error) {
 	m := ir.NewModel("form", l.opset)
 	sub := newLowerer(m, l.block)
-	sub.columns, sub.frugal, sub.forced, sub.opset = l.columns, l.frugal, form, l.opset
+	sub.frugal, sub.forced, sub.opset = l.frugal, form, l.opset
 	in := make([]*ir.Value, len(n.Inputs()))
 	for i, v := range n.Inputs() {
 		if v == nil {
@@ -158,5 +158,5 @@ func (l *lowerer) alone(n *ir.Node, form string) (*ir.Model, error) {
 		return nil, err
 	}
 	sub.imports(m)
-	return m, grad.Expand(m.Graph)
+	return m, grad.Expand(m.Graph, l.frugal)
 }

@@ -45,16 +45,13 @@ func Run(m *ir.Model, mach Machine) error {
 	}
 	if mach.Block > 0 {
 		l := newLowerer(m, mach.Block)
-		l.costs = mach.Costs
-		if mach.Frugal {
-			l.frugal, l.columns = true, frugalBytes
-		}
+		l.costs, l.frugal = mach.Costs, mach.Frugal
 		if err := l.run(); err != nil {
 			return fmt.Errorf("pass %s: %w", Info.Name, err)
 		}
 		l.imports(m)
 	}
-	if err := grad.Expand(m.Graph); err != nil {
+	if err := grad.Expand(m.Graph, mach.Frugal); err != nil {
 		return err
 	}
 	if err := spellOut(m.Graph); err != nil {
@@ -72,9 +69,8 @@ type lowerer struct {
 	b     *ir.Builder
 	g     *ir.Graph
 	block int64
-	// columns bounds the columns of a weight gradient that are gathered together, in bytes.
-	columns int64
-	frugal  bool
+	// frugal is Machine.Frugal.
+	frugal bool
 	// blocked holds the blocked form of plain values.
 	blocked map[*ir.Value]*ir.Value
 	// done lists nodes whose output is computed in blocked form, in graph order; gone are their outputs.
@@ -92,7 +88,7 @@ type lowerer struct {
 }
 
 func newLowerer(m *ir.Model, block int64) *lowerer {
-	return &lowerer{b: ir.NewBuilder(m.Graph, Info.Name, op.InferNode), g: m.Graph, block: block, opset: m.Opset(""), columns: columnsBytes, blocked: map[*ir.Value]*ir.Value{},
+	return &lowerer{b: ir.NewBuilder(m.Graph, Info.Name, op.InferNode), g: m.Graph, block: block, opset: m.Opset(""), blocked: map[*ir.Value]*ir.Value{},
 		gone: map[*ir.Value]bool{}, fused: map[*ir.Node]bool{}, memo: map[string]*ir.Value{}}
 }
 
@@ -198,6 +194,8 @@ func ruleOf(n *ir.Node) rule {
 		return elementwise
 	case n.Op == "Concat":
 		return concat
+	case n.Op == "MaxPool":
+		return maxPool
 	}
 	return nil
 }

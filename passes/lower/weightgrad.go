@@ -5,14 +5,15 @@ import (
 	"slices"
 
 	"mqatc/onnx/ir"
+	"mqatc/passes/grad"
 )
 
 // Bounds of the columns of a weight gradient that are gathered together: the number of their indices, and their bytes. Beyond them
-// they are gathered by rows of the kernel, or tap by tap, which takes less memory.
+// they are gathered by rows of the kernel, or tap by tap, which takes less memory; products of smaller matrices are up to 1.4 times slower.
 const (
 	columnsBound = 1 << 20
 	columnsBytes = 8 << 20
-	frugalBytes  = 4 << 20 // of Machine.Frugal; products of smaller matrices are up to 1.4 times slower
+	frugalBytes  = 4 << 20 // with Machine.Frugal, where it cannot be done by images
 )
 
 // weightGrad lowers the gradient of a convolution by its weights: the rows that each tap meets, gathered, times the cotangent.
@@ -36,10 +37,15 @@ func weightGrad(l *lowerer, n *ir.Node) *ir.Value {
 		return l.pointGrad(n, x, dy, dw)
 	}
 	c, taps, positions := dw[1], dw[2]*dw[3], d[2]*d[3]
+	byTaps := l.frugal && grad.Together(d[0], positions, 4*positions*taps*c) == d[0]
+	bound := int64(columnsBytes)
+	if byTaps {
+		bound = frugalBytes
+	}
 	// Taps that may be gathered together.
 	var groups []int64
 	for _, g := range []int64{taps, dw[3], 1} {
-		fits := positions*g <= columnsBound && 4*d[0]*positions*g*c <= l.columns
+		fits := positions*g <= columnsBound && 4*d[0]*positions*g*c <= bound
 		if !slices.Contains(groups, g) && (fits || g == 1) {
 			groups = append(groups, g)
 		}
@@ -55,20 +61,31 @@ func weightGrad(l *lowerer, n *ir.Node) *ir.Value {
 	if _, err := fmt.Sscanf(l.choose(n, forms), "%s x %d taps", &left, &each); err != nil {
 		return nil
 	}
+	p := int64(1) // parts of output channels
+	if byTaps && each == taps && l.whole(c) {
+		p = grad.Parts(dw[0], taps*c)
+	}
+	k := dw[0] / p
 	var parts []*ir.Value
-	for t := int64(0); t < taps; t += each {
-		at := reach{win, dx[2:], d[2:], t, t + each}
-		cols := l.reshape(l.gather(x, at), d[0]*positions, each*c)
-		if left == planes {
-			parts = append(parts, l.op("MatMul", l.planes(dy), cols))
-		} else {
-			parts = append(parts, l.b.Op("Gemm", []*ir.Value{l.matrix(dy), cols}, ir.AInt("transA", 1)))
+	for i := range p {
+		m := l.leftOf(dy, left)
+		if p > 1 {
+			m = m.channels(l, i*k, (i+1)*k)
 		}
+		var pieces []*ir.Value
+		for t := int64(0); t < taps; t += each {
+			pieces = append(pieces, l.product(m, x, reach{win, dx[2:], d[2:], t, t + each}))
+		}
+		g := pieces[0]
+		if len(pieces) > 1 {
+			g = l.b.Op("Concat", pieces, ir.AInt("axis", 1))
+		}
+		parts = append(parts, l.toPlain(g, []int64{k, dw[1], dw[2], dw[3]}))
 	}
-	if len(parts) == 1 {
-		return l.toPlain(parts[0], dw)
+	if p == 1 {
+		return parts[0]
 	}
-	return l.toPlain(l.b.Op("Concat", parts, ir.AInt("axis", 1)), dw)
+	return l.b.Op("Concat", parts, ir.AInt("axis", 0))
 }
 
 // What a product of matrices reads: a value as [C, N*H*W], or as [N*H*W, C].
@@ -77,17 +94,92 @@ const (
 	rows   = "rows"
 )
 
+// side is the left side of a product: planes, or rows that are to be turned.
+type side struct {
+	v      *ir.Value
+	planes bool
+}
+
+func (l *lowerer) leftOf(v *ir.Value, how string) side {
+	if how == planes {
+		return side{l.planes(v), true}
+	}
+	return side{l.matrix(v), false}
+}
+
+// channels are those of from..to-1.
+func (m side) channels(l *lowerer, from, to int64) side {
+	if m.planes {
+		return side{l.slice(m.v, 0, from, to), true}
+	}
+	return side{l.slice(m.v, 1, from, to), false}
+}
+
+// positions are those of from..to-1.
+func (m side) positions(l *lowerer, from, to int64) side {
+	if m.planes {
+		return side{l.slice(m.v, 1, from, to), true}
+	}
+	return side{l.slice(m.v, 0, from, to), false}
+}
+
+// times is the product with b, [positions, any], with c added where it is not nil.
+func (m side) times(l *lowerer, b, c *ir.Value) *ir.Value {
+	in := []*ir.Value{m.v, b}
+	if c != nil {
+		in = append(in, c)
+	}
+	switch {
+	case !m.planes:
+		return l.b.Op("Gemm", in, ir.AInt("transA", 1))
+	case c != nil:
+		return l.op("Gemm", in...)
+	}
+	return l.op("MatMul", in...)
+}
+
+// slice is v[from:to] along an axis.
+func (l *lowerer) slice(v *ir.Value, axis, from, to int64) *ir.Value {
+	return l.op("Slice", v, l.b.Int64s(from), l.b.Int64s(to), l.b.Int64s(axis))
+}
+
+// product is m times the columns of x that r lists; frugal, of some images after the others.
+func (l *lowerer) product(m side, x *ir.Value, r reach) *ir.Value {
+	src, idx := l.reached(x, r)
+	d, _ := src.StaticDims()
+	n, c, positions, taps := d[0], d[2], product(r.out), r.to-r.from
+	columns := func(src *ir.Value, images int64) *ir.Value { // of [N, positions, taps, C]
+		return l.reshape(l.b.Op("Gather", []*ir.Value{src, idx}, ir.AInt("axis", 1)), images*positions, taps*c)
+	}
+	if !l.frugal { // gradients that read the same columns share them
+		return m.times(l, l.once(fmt.Sprint("columns ", x.Name(), r), func() *ir.Value { return columns(src, n) }), nil)
+	}
+	together := grad.Together(n, positions, 4*positions*taps*c)
+	if together == n {
+		return m.times(l, columns(src, n), nil)
+	}
+	var sum *ir.Value
+	for i := int64(0); i < n; i += together {
+		some := columns(l.slice(src, 0, i, i+together), together)
+		sum = m.positions(l, i*positions, (i+together)*positions).times(l, some, sum)
+	}
+	return sum
+}
+
 // pointGrad is the gradient of a convolution with one tap: the positions of dy times those of x.
 func (l *lowerer) pointGrad(n *ir.Node, x, dy *ir.Value, dw []int64) *ir.Value {
+	var g *ir.Value
 	switch l.choose(n, []string{planes + " x " + rows, planes + " x " + planes, rows + " x " + rows}) {
-	case planes + " x " + planes:
-		return l.reshape(l.b.Op("Gemm", []*ir.Value{l.planes(dy), l.planes(x)}, ir.AInt("transB", 1)), dw...)
 	case planes + " x " + rows:
-		return l.reshape(l.op("MatMul", l.planes(dy), l.matrix(x)), dw...)
+		g = l.leftOf(dy, planes).times(l, l.matrix(x), nil)
+	case planes + " x " + planes:
+		g = l.b.Op("Gemm", []*ir.Value{l.planes(dy), l.planes(x)}, ir.AInt("transB", 1))
 	case rows + " x " + rows:
-		return l.reshape(l.b.Op("Gemm", []*ir.Value{l.matrix(dy), l.matrix(x)}, ir.AInt("transA", 1)), dw...)
+		g = l.leftOf(dy, rows).times(l, l.matrix(x), nil)
+	default:
+		return nil
 	}
-	return nil
+	return l.reshape(g, dw...)
 }
 
 // reach says where the taps of each position lie among the rows of an image.
@@ -117,24 +209,18 @@ func (r reach) list() (idx []int32, padded bool) {
 	return idx, padded
 }
 
-// gather collects the rows of x that r lists: [N, positions, taps, C].
-func (l *lowerer) gather(x *ir.Value, r reach) *ir.Value {
-	key := fmt.Sprint("columns ", x.Name(), r)
-	if l.frugal { // columns that two gradients share stand from one to the other
-		delete(l.memo, key)
+// reached are the rows of x, with one of zeros where r needs it, and the constant of those that r lists, [positions, taps].
+func (l *lowerer) reached(x *ir.Value, r reach) (src, idx *ir.Value) {
+	src = l.rows(x)
+	list, padded := r.list()
+	idx = l.indices(fmt.Sprint("reach ", r), func() []int32 { return list }, r.out[0]*r.out[1], r.to-r.from)
+	if padded {
+		src = l.once("padded "+x.Name(), func() *ir.Value {
+			d, _ := src.StaticDims()
+			return l.b.Op("Concat", []*ir.Value{src, l.zeros(d[0], 1, d[2])}, ir.AInt("axis", 1))
+		})
 	}
-	return l.once(key, func() *ir.Value {
-		src := l.rows(x)
-		list, padded := r.list()
-		idx := l.indices(fmt.Sprint("reach ", r), func() []int32 { return list }, r.out[0]*r.out[1], r.to-r.from)
-		if padded {
-			src = l.once("padded "+x.Name(), func() *ir.Value {
-				d, _ := src.StaticDims()
-				return l.b.Op("Concat", []*ir.Value{src, l.zeros(d[0], 1, d[2])}, ir.AInt("axis", 1))
-			})
-		}
-		return l.b.Op("Gather", []*ir.Value{src, idx}, ir.AInt("axis", 1))
-	})
+	return src, idx
 }
 
 // depthwiseWeightGrad convolves each plane of x with the cotangent's as its kernel; blocked, cotangents are blocked weights already.

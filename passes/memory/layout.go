@@ -2,7 +2,6 @@ package memory
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 
 	"mqatc/onnx/ir"
@@ -13,6 +12,8 @@ import (
 type Layout struct {
 	Bytes int64            // size of the block
 	At    map[string]int64 // offset by name: of outputs of the graph that are there for their place only
+	// In names the input X by values that stand in its memory, where X.new is written afterwards; they too are outputs for that only.
+	In map[string]string
 	// InPlace lists the inputs X whose output X.new may be written into X's own memory: all that read X have run by then.
 	InPlace []string
 }
@@ -27,15 +28,15 @@ const filled = 1 << 16
 // that read element i before they write element i, and those that copy the input unless it is there already.
 var overwrites = map[string][]int{
 	"Add": {0, 1}, "Sub": {0, 1}, "Mul": {0, 1}, "Div": {0, 1}, "Neg": {0}, "Abs": {0}, "Sqrt": {0}, "Exp": {0}, "Relu": {0}, "LeakyRelu": {0},
-	"Sigmoid": {0}, "Tanh": {0}, "Clip": {0}, "ScatterElements": {0}, "ScatterND": {0},
+	"Sigmoid": {0}, "Tanh": {0}, "HardSigmoid": {0}, "Elu": {0}, "Selu": {0}, "Softplus": {0}, "Softsign": {0}, "ThresholdedRelu": {0}, "Clip": {0}, "ScatterElements": {0}, "ScatterND": {0},
 }
 
-// span is a piece of memory that one or several values use in turn.
+// span is a piece of memory that one or several values use in turn, or together as parts of one of them.
 type span struct {
 	names       []string
+	parts       []int64 // where each of names begins
 	bytes, at   int64
 	first, last int
-	fixed       bool // no part of the block: memory of an input, an output or of onnxruntime
 }
 
 // Arrange makes every larger value of g an output of g, so that whoever runs it can say where it stands, and finds places for them
@@ -48,8 +49,8 @@ func Arrange(g *ir.Graph, suffix string) (*Layout, error) {
 		return nil, err
 	}
 	order := Order(g)
-	a := arrange(g, order)
-	l := &Layout{At: map[string]int64{}, Bytes: pack(a.spans)}
+	a := arrange(g, order, suffix)
+	l := &Layout{At: map[string]int64{}, In: map[string]string{}, Bytes: pack(a.spans, len(order))}
 	outs := slices.Clone(g.Outputs())
 	for _, o := range g.Outputs() {
 		if x := state(g, o, suffix); x != nil && a.inPlace(x, o) {
@@ -57,9 +58,17 @@ func Arrange(g *ir.Graph, suffix string) (*Layout, error) {
 		}
 	}
 	for _, s := range a.spans {
-		for _, name := range s.names {
-			l.At[name] = s.at
+		for i, name := range s.names {
+			l.At[name] = s.at + s.parts[i]
 			outs = append(outs, g.Value(name))
+		}
+	}
+	for _, n := range order {
+		for _, v := range n.Outputs() {
+			if x := a.in[v]; x != nil {
+				l.In[v.Name()] = x.Name()
+				outs = append(outs, v)
+			}
 		}
 	}
 	return l, g.SetOutputs(outs...)
@@ -100,36 +109,47 @@ func fill(g *ir.Graph) error {
 }
 
 type arrangement struct {
-	place map[*ir.Node]int
-	of    map[*ir.Value]*span
-	last  map[*ir.Value]int // last place that reads a value or what only renames it
-	spans []*span
+	place  map[*ir.Node]int
+	of     map[*ir.Value]*span
+	last   map[*ir.Value]int       // last place that reads a value or what only renames it
+	root   map[*ir.Value]*ir.Value // what a renaming renames
+	in     map[*ir.Value]*ir.Value // the state in whose memory a value stands
+	next   map[*ir.Value]*ir.Value // by a state, its next content
+	taken  map[*ir.Value]bool      // states with a value in their memory
+	spans  []*span
+	places int
+}
+
+func (a *arrangement) origin(v *ir.Value) *ir.Value {
+	if r := a.root[v]; r != nil {
+		return r
+	}
+	return v
 }
 
 // arrange finds what stands in the same memory, and for how long.
-func arrange(g *ir.Graph, order []*ir.Node) *arrangement {
-	a := &arrangement{place: map[*ir.Node]int{}, of: map[*ir.Value]*span{}, last: map[*ir.Value]int{}}
+func arrange(g *ir.Graph, order []*ir.Node, suffix string) *arrangement {
+	a := &arrangement{place: map[*ir.Node]int{}, of: map[*ir.Value]*span{}, last: map[*ir.Value]int{}, root: map[*ir.Value]*ir.Value{},
+		in: map[*ir.Value]*ir.Value{}, next: map[*ir.Value]*ir.Value{}, taken: map[*ir.Value]bool{}, places: len(order)}
 	for i, n := range order {
 		a.place[n] = i
 	}
-	root := map[*ir.Value]*ir.Value{} // what a renaming renames
-	origin := func(v *ir.Value) *ir.Value {
-		if r := root[v]; r != nil {
-			return r
+	for _, o := range g.Outputs() {
+		if x := state(g, o, suffix); x != nil {
+			a.next[x] = o
 		}
-		return v
 	}
 	for i, n := range order {
 		for _, v := range reader(g, n, nil) {
-			a.last[origin(v)] = i
+			a.last[a.origin(v)] = i
 		}
 		if renames[n.Op] && n.Domain == "" && n.Input(0) != nil && n.Output(0) != nil && !n.Output(0).IsOutput() {
-			root[n.Output(0)] = origin(n.Input(0))
+			a.root[n.Output(0)] = a.origin(n.Input(0))
 		}
 	}
 	for i, n := range order {
 		for k, v := range n.Outputs() {
-			if v.Name() == "" || v.IsOutput() || root[v] != nil {
+			if v.Name() == "" || v.IsOutput() || a.root[v] != nil {
 				continue
 			}
 			size := (Size(v) + alignment - 1) / alignment * alignment
@@ -137,20 +157,25 @@ func arrange(g *ir.Graph, order []*ir.Node) *arrangement {
 				continue
 			}
 			last := max(i, a.last[v])
-			if s := a.over(n, k, v, i, origin); s != nil {
-				s.names, s.last = append(s.names, v.Name()), last
+			if s := a.over(n, k, v, i); s != nil {
+				s.names, s.parts, s.last = append(s.names, v.Name()), append(s.parts, 0), last
 				a.of[v] = s
 				continue
 			}
-			s := &span{names: []string{v.Name()}, bytes: size, first: i, last: last}
+			if x := a.inState(n, k, v, i, last); x != nil {
+				a.in[v], a.taken[x] = x, true
+				continue
+			}
+			s := &span{names: []string{v.Name()}, parts: []int64{0}, bytes: size, first: i, last: last}
 			a.of[v], a.spans = s, append(a.spans, s)
 		}
 	}
+	a.join(order)
 	return a
 }
 
 // over is the memory that n, at place i, may write output k into, since nobody needs what is there any more.
-func (a *arrangement) over(n *ir.Node, k int, v *ir.Value, i int, origin func(*ir.Value) *ir.Value) *span {
+func (a *arrangement) over(n *ir.Node, k int, v *ir.Value, i int) *span {
 	if k != 0 || n.Domain != "" {
 		return nil
 	}
@@ -159,18 +184,53 @@ func (a *arrangement) over(n *ir.Node, k int, v *ir.Value, i int, origin func(*i
 		if x == nil || x.DType() != v.DType() || !slices.Equal(shape(x), shape(v)) {
 			continue
 		}
-		s := a.of[origin(x)]
-		if s != nil && s.last == i && !a.readElsewhere(n, j, s, origin) {
+		s := a.of[a.origin(x)]
+		if s != nil && s.last == i && !a.readElsewhere(n, j) {
 			return s
 		}
 	}
 	return nil
 }
 
-// readElsewhere reports whether n reads s as another input than j in another shape, which it might still need after writing.
-func (a *arrangement) readElsewhere(n *ir.Node, j int, s *span, origin func(*ir.Value) *ir.Value) bool {
+// readElsewhere reports whether n reads what its input j holds as another input in another shape, which it might still need after writing.
+func (a *arrangement) readElsewhere(n *ir.Node, j int) bool {
 	for k, x := range n.Inputs() {
-		if k != j && x != nil && a.of[origin(x)] == s && x != n.Input(j) {
+		if k != j && x != nil && a.origin(x) == a.origin(n.Input(j)) && x != n.Input(j) {
+			return true
+		}
+	}
+	return false
+}
+
+// inState is the state in whose memory output k of n, at place i and read until last, may stand: n makes it of the state, which nobody reads
+// afterwards, and the next content of the state is written when nobody reads it any more, or made of it element by element.
+func (a *arrangement) inState(n *ir.Node, k int, v *ir.Value, i, last int) *ir.Value {
+	if k != 0 || n.Domain != "" {
+		return nil
+	}
+	for _, j := range overwrites[n.Op] {
+		x := n.Input(j)
+		next := a.next[x]
+		if x == nil || next == nil || next.Producer() == nil || a.taken[x] || a.last[x] != i || x.DType() != v.DType() || !slices.Equal(shape(x), shape(v)) ||
+			a.readElsewhere(n, j) || !a.inPlace(x, next) {
+			continue
+		}
+		end := next.Producer()
+		at := a.place[end]
+		if last < at || last == at && a.overwritten(end, v, next) {
+			return x
+		}
+	}
+	return nil
+}
+
+// overwritten reports whether n may write out into the memory of its input x.
+func (a *arrangement) overwritten(n *ir.Node, x, out *ir.Value) bool {
+	if n.Domain != "" || n.Output(0) != out || x.DType() != out.DType() || !slices.Equal(shape(x), shape(out)) {
+		return false
+	}
+	for _, j := range overwrites[n.Op] {
+		if n.Input(j) == x && !a.readElsewhere(n, j) {
 			return true
 		}
 	}
@@ -182,101 +242,6 @@ func (a *arrangement) inPlace(x, out *ir.Value) bool {
 	if x.IsOutput() || out.Producer() == nil || x.DType() != out.DType() || !slices.Equal(shape(x), shape(out)) {
 		return false
 	}
-	n := out.Producer()
-	at := a.place[n]
-	switch {
-	case a.last[x] < at:
-		return true
-	case a.last[x] > at || n.Domain != "" || n.Output(0) != out:
-		return false
-	}
-	direct := 0
-	for _, j := range overwrites[n.Op] {
-		if n.Input(j) == x {
-			direct++
-		}
-	}
-	for j, v := range n.Inputs() { // by another name
-		if v != nil && v != x && v.Producer() != nil && renames[v.Producer().Op] && a.last[x] == at && j >= 0 && reaches(v, x) {
-			return false
-		}
-	}
-	return direct > 0
-}
-
-// reaches reports whether v is x under another name.
-func reaches(v, x *ir.Value) bool {
-	for v != nil && v != x && v.Producer() != nil && renames[v.Producer().Op] {
-		v = v.Producer().Input(0)
-	}
-	return v == x
-}
-
-// pack gives spans that are in use at the same time places that do not overlap, and returns the end of the last. Of some orders in
-// which to place them it takes the one that needs least.
-func pack(spans []*span) int64 {
-	length := func(s *span) int64 { return int64(s.last - s.first + 1) }
-	var best int64 = -1
-	var at []int64
-	for _, first := range []func(x, y *span) int{
-		func(x, y *span) int { return cmp.Compare(y.bytes, x.bytes) },
-		func(x, y *span) int { return cmp.Compare(y.bytes*length(y), x.bytes*length(x)) },
-		func(x, y *span) int { return cmp.Compare(length(y), length(x)) },
-		func(x, y *span) int { return cmp.Compare(x.first, y.first) },
-		func(x, y *span) int { return cmp.Compare(y.last, x.last) },
-	} {
-		todo := slices.Clone(spans)
-		slices.SortStableFunc(todo, func(x, y *span) int {
-			return cmp.Or(first(x, y), cmp.Compare(y.bytes, x.bytes), cmp.Compare(x.first, y.first))
-		})
-		if end := place(todo); best < 0 || end < best {
-			best, at = end, at[:0]
-			for _, s := range spans {
-				at = append(at, s.at)
-			}
-		}
-	}
-	for i, s := range spans {
-		s.at = at[i]
-	}
-	return max(best, 0)
-}
-
-// place gives spans, one after the other, the lowest place that is free.
-func place(todo []*span) int64 {
-	var done []*span // by place
-	var end int64
-	for _, s := range todo {
-		at := int64(0)
-		for _, d := range done {
-			if d.first > s.last || d.last < s.first {
-				continue
-			}
-			if d.at >= at+s.bytes {
-				break
-			}
-			at = max(at, d.at+d.bytes)
-		}
-		s.at = at
-		i, _ := slices.BinarySearchFunc(done, s, func(x, y *span) int { return cmp.Compare(x.at, y.at) })
-		done = slices.Insert(done, i, s)
-		end = max(end, at+s.bytes)
-	}
-	return end
-}
-
-// live is the most that spans take at a time, and where.
-func live(spans []*span, places int) (most int64, at int) {
-	change := make([]int64, places+1)
-	for _, s := range spans {
-		change[s.first] += s.bytes
-		change[s.last+1] -= s.bytes
-	}
-	var now int64
-	for i, c := range change {
-		if now += c; now > most {
-			most, at = now, i
-		}
-	}
-	return most, at
+	at := a.place[out.Producer()]
+	return a.last[x] < at || a.last[x] == at && a.overwritten(out.Producer(), x, out)
 }

@@ -159,7 +159,7 @@ func TestSpansAreApart(t *testing.T) {
 			first := rng.IntN(50)
 			spans = append(spans, &span{bytes: alignment * (1 + rng.Int64N(40)), first: first, last: first + rng.IntN(20)})
 		}
-		end := pack(spans)
+		end := pack(spans, 70)
 		most, _ := live(spans, 70)
 		for i, a := range spans {
 			if a.at < 0 || a.at+a.bytes > end {
@@ -174,5 +174,117 @@ func TestSpansAreApart(t *testing.T) {
 		if end < most || end > most+most/2 {
 			t.Errorf("seed %d: %d bytes for %d in use", seed, end, most)
 		}
+	}
+}
+
+// TestConcatsAreWrittenPieceByPiece: pieces stand in the whole, whatever else is in use meanwhile stands elsewhere.
+func TestConcatsAreWrittenPieceByPiece(t *testing.T) {
+	m := ir.NewModel("pieces", 17)
+	x, err := m.Graph.AddInput("x", ir.TensorType(ir.Float32, ir.StaticShape(64, 64)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := ir.NewBuilder(m.Graph, "test", op.InferNode)
+	var parts []*ir.Value
+	for range 4 {
+		parts = append(parts, b.Op("Reshape", []*ir.Value{b.Op("Transpose", []*ir.Value{b.Op("MatMul", []*ir.Value{x, x})}), b.Int64s(-1)}))
+	}
+	whole := b.Op("Concat", parts, ir.AInt("axis", 0))
+	twice := b.Op("Concat", []*ir.Value{whole, whole}, ir.AInt("axis", 0)) // what is read twice cannot stand in both places
+	y := b.Op("ReduceSum", []*ir.Value{twice})
+	if err := b.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Graph.SetOutputs(y); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Arrange(m.Graph, ".new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.At[whole.Name()]
+	for i, p := range parts {
+		if got, want := l.At[p.Producer().Input(0).Name()], at+int64(i)*64*64*4; got != want {
+			t.Errorf("piece %d at %d, want %d", i, got, want)
+		}
+	}
+	if d := l.At[twice.Name()]; d < at+Size(whole) && at < d+Size(twice) {
+		t.Errorf("the second Concat is written over what it reads")
+	}
+}
+
+// TestStatesHoldWhatIsMadeOfThem: a momentum's decayed content needs no memory of its own, unless the momentum is read again.
+func TestStatesHoldWhatIsMadeOfThem(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		m := ir.NewModel("momentum", 17)
+		typ := ir.TensorType(ir.Float32, ir.StaticShape(64, 64))
+		x, err := m.Graph.AddInput("x", typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := m.Graph.AddInput("s", typ.Clone())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := ir.NewBuilder(m.Graph, "test", op.InferNode)
+		g := b.Op("MatMul", []*ir.Value{x, x})
+		decayed := b.Op("Mul", []*ir.Value{s, b.Float(0.9)})
+		if again {
+			g = b.Op("MatMul", []*ir.Value{b.Op("MatMul", []*ir.Value{g, decayed}), s})
+		}
+		next := b.Node(ir.NodeSpec{Op: "Add", Inputs: []*ir.Value{decayed, g}, Outputs: []string{"s.new"}}, 1)[0]
+		if err := b.Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Graph.SetOutputs(next); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Arrange(m.Graph, ".new")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := l.In[decayed.Name()] == "s"; got == again {
+			t.Errorf("read again %v: in %v, places %v", again, l.In, l.At)
+		}
+	}
+}
+
+// TestSumsRunEarly: sums of large values, added up at the end, do not keep the values.
+func TestSumsRunEarly(t *testing.T) {
+	m := ir.NewModel("sums", 17)
+	x, err := m.Graph.AddInput("x", ir.TensorType(ir.Float32, ir.StaticShape(128, 128)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := ir.NewBuilder(m.Graph, "test", op.InferNode)
+	var total *ir.Value
+	v := x
+	for range 8 {
+		v = b.Op("MatMul", []*ir.Value{v, x})
+		s := b.Op("ReduceSum", []*ir.Value{v, b.Int64s(0)}, ir.AInt("keepdims", 0))
+		if total == nil {
+			total = s
+		} else {
+			total = b.Op("Add", []*ir.Value{total, s})
+		}
+	}
+	for range 3 { // the sums' total comes last
+		total = b.Op("Exp", []*ir.Value{total})
+	}
+	if err := b.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Graph.SetOutputs(total); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Arrange(m.Graph, ".new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	if most := 3 * Size(x); l.Bytes > most {
+		t.Errorf("%d bytes, want at most %d", l.Bytes, most)
 	}
 }

@@ -158,8 +158,14 @@ func (p *plan) peak(order []*ir.Node) Use {
 }
 
 // scratch is what a kernel allocates while it runs: the columns that a convolution multiplies, for one image and group, where it does
-// not take them piece by piece (MlasConvPrepare), and all of them for a transposed one.
+// not take them piece by piece (MlasConvPrepare), and all of them for a transposed one; the indices of a ScatterElements as int64.
 func scratch(n *ir.Node) int64 {
+	if n.Op == "ScatterElements" && n.Domain == "" {
+		return 8 * product(shape(n.Input(1)))
+	}
+	if n.Domain != "" && n.Op != "FusedConv" {
+		return 0
+	}
 	if n.Op != "Conv" && n.Op != "FusedConv" && n.Op != "ConvTranspose" || n.Input(0) == nil || n.Input(1) == nil || n.Output(0) == nil {
 		return 0
 	}

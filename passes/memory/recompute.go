@@ -2,6 +2,7 @@ package memory
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"mqatc/onnx/ir"
@@ -24,6 +25,10 @@ type Options struct {
 	Cotangents map[*ir.Value]*ir.Value
 	// Segments is the number of segments at most, or Auto.
 	Segments int
+	// Scratch is what a node takes beside its inputs and outputs while it runs, in bytes, for Auto. May be nil.
+	Scratch func(*ir.Node) int64
+	// Suffix tells new states from old ones, as Arrange has it.
+	Suffix string
 }
 
 // Recompute divides the forward pass of a training step into segments (Chen et al. 2016, Training Deep Nets with Sublinear Memory
@@ -168,26 +173,57 @@ func (f *forward) within(segments int) []int {
 	return best
 }
 
-// best tries cuts on copies of the graph and takes those with the least peak; none where that is no lower than without.
+// more bounds the cuts that are tried one by one.
+const more = 16
+
+// best tries cuts on copies of the graph and takes those with the least peak; none where that is no lower than without. Those that come
+// in equal segments come first; then each of the places found is tried beside the best, or without.
 func (f *forward) best() ([]int, error) {
 	var best []int
-	least := Least(f.g)
-	tried := map[string]bool{"[]": true}
-	for k := int64(2); k <= 64; k += max(1, k/4) {
-		cuts := f.cuts(f.sums[len(f.nodes)] / k)
+	least := int64(-1)
+	tried := map[string]bool{}
+	try := func(cuts []int) error {
 		if tried[fmt.Sprint(cuts)] {
-			continue
+			return nil
 		}
 		tried[fmt.Sprint(cuts)] = true
 		c, err := f.clone()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := c.apply(cuts); err != nil {
+			return err
+		}
+		p, err := foreseen(c.g, f.o)
+		if err == nil && (least < 0 || p < least) {
+			best, least = cuts, p
+		}
+		return err
+	}
+	if err := try(nil); err != nil {
+		return nil, err
+	}
+	var places []int // the fewest cuts' first
+	for k := int64(2); k <= 64; k += max(1, k/4) {
+		cuts := f.cuts(f.sums[len(f.nodes)] / k)
+		for _, p := range cuts {
+			if !slices.Contains(places, p) {
+				places = append(places, p)
+			}
+		}
+		if err := try(cuts); err != nil {
 			return nil, err
 		}
-		if p := Least(c.g); p < least {
-			best, least = cuts, p
+	}
+	for _, p := range places[:min(more, len(places))] {
+		cuts := slices.Clone(best)
+		if i, found := slices.BinarySearch(cuts, p); found {
+			cuts = slices.Delete(cuts, i, i+1)
+		} else {
+			cuts = slices.Insert(cuts, i, p)
+		}
+		if err := try(cuts); err != nil {
+			return nil, err
 		}
 	}
 	return best, nil
@@ -198,7 +234,7 @@ func (f *forward) clone() (*forward, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := Options{Loss: vals[f.o.Loss], Cotangents: map[*ir.Value]*ir.Value{}}
+	o := Options{Loss: vals[f.o.Loss], Cotangents: map[*ir.Value]*ir.Value{}, Suffix: f.o.Suffix, Scratch: f.o.Scratch}
 	for _, w := range f.o.Weights {
 		o.Weights = append(o.Weights, vals[w])
 	}
@@ -220,6 +256,9 @@ func (f *forward) apply(cuts []int) error {
 		if err := f.again(first, cuts[i]); err != nil {
 			return fmt.Errorf("recompute: %w", err)
 		}
+	}
+	if err := Join(f.g); err != nil {
+		return err
 	}
 	return f.g.Sort()
 }
@@ -260,7 +299,7 @@ func (f *forward) again(first, end int) error {
 			}
 		}
 	}
-	return c.join()
+	return nil
 }
 
 // redirect lets n read w instead of v.
@@ -351,50 +390,12 @@ func (c *copier) after(v *ir.Value) *ir.Value {
 	return w
 }
 
-// join makes one Reshape out of one that waits and another that alone reads it, as onnxruntime's ReshapeFusion would, which drops the
-// computed shape and fails over it.
-func (c *copier) join() error {
-	var waiting []*ir.Node
-	for _, v := range c.late {
-		waiting = append(waiting, v.Producer())
-	}
-	sort.Slice(waiting, func(i, j int) bool { return waiting[i].Output(0).Name() < waiting[j].Output(0).Name() })
-	for _, n := range waiting {
-		for {
-			out := n.Output(0)
-			if len(out.Uses()) != 1 {
-				break
-			}
-			next := out.Uses()[0].Node
-			dims, ok := next.Output(0).StaticDims()
-			if !ok || len(dims) == 0 || out.Uses()[0].Index != 0 || !next.Is("Reshape") && !next.Is("Squeeze") && !next.Is("Unsqueeze") {
-				break
-			}
-			c.b.Before, c.b.Site = next, next.Output(0).Name()
-			w := c.b.Op("Reshape", []*ir.Value{n.Input(0), c.b.Op("Add", []*ir.Value{c.b.Int64s(dims...), c.zero})})
-			if err := c.b.Err(); err != nil {
-				return err
-			}
-			w.Type = next.Output(0).Type.Clone()
-			if err := c.f.g.ReplaceAllUses(next.Output(0), w); err != nil {
-				return err
-			}
-			for _, old := range []*ir.Node{next, n} {
-				if err := c.f.g.Remove(old); err != nil {
-					return err
-				}
-			}
-			n = w.Producer()
-		}
-	}
-	return nil
-}
-
 // value is the copy of v as a backward node is to read it.
 func (c *copier) value(v *ir.Value) *ir.Value {
 	n := v.Producer()
 	if n == nil {
-		if v.IsInput() && !v.IsInitializer() && c.batch(v) {
+		// A weight waits too, so that its forms that a lowering makes need not be kept.
+		if v.IsInput() && !v.IsInitializer() && (c.batch(v) || Size(v) >= late) {
 			return c.after(v)
 		}
 		return v

@@ -107,7 +107,7 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 	}
 	cots := map[*ir.Value]*ir.Value{}
 	grads, err := grad.Gradients(s.Graph, []grad.Seed{{Value: loss}}, wrt,
-		grad.Options{Opaque: o.Lower != nil, Cotangent: func(v, ct *ir.Value) { cots[v] = ct }})
+		grad.Options{Opaque: o.Lower != nil, Frugal: o.Recompute != 0, Cotangent: func(v, ct *ir.Value) { cots[v] = ct }})
 	if err != nil {
 		return nil, err
 	}
@@ -126,13 +126,20 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
 	if o.Recompute != 0 {
-		if _, err := memory.Recompute(s.Graph, memory.Options{Loss: loss, Weights: wrt, Cotangents: cots, Segments: o.Recompute}); err != nil {
+		again := memory.Options{Loss: loss, Weights: wrt, Cotangents: cots, Segments: o.Recompute, Suffix: New}
+		if o.Lower != nil {
+			again.Scratch = grad.Scratch
+		}
+		if _, err := memory.Recompute(s.Graph, again); err != nil {
 			return nil, fmt.Errorf("pass %s: %w", Pass, err)
 		}
 	}
 	if o.Lower != nil {
 		if err := o.Lower(s); err != nil {
 			return nil, err
+		}
+		if err := memory.Join(s.Graph); err != nil {
+			return nil, fmt.Errorf("pass %s: %w", Pass, err)
 		}
 		if err := prune(s.Graph); err != nil {
 			return nil, fmt.Errorf("pass %s: %w", Pass, err)

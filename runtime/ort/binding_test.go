@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"mqatc/onnx/ir"
 	"mqatc/runtime/ort"
@@ -269,6 +270,32 @@ func TestStatesInPlace(t *testing.T) {
 	for _, c := range []struct{ at, n int64 }{{-64, 1}, {4, 1}, {8192, 1}, {4096, 1025}} {
 		if _, err := block.View(c.at, ir.Float32, c.n); err == nil {
 			t.Errorf("a view of %d elements at %d", c.n, c.at)
+		}
+	}
+}
+
+// TestLargeBuffers: memory that the system gives begins with zeros, at an address that vectors want, whatever stood there before.
+func TestLargeBuffers(t *testing.T) {
+	orttest.TestLibrary(t)
+	for range 3 {
+		for _, n := range []int64{1<<20 - 1, 1 << 20, 3<<20 + 5} {
+			b, err := ort.NewBuffer(ir.Uint8, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := b.Bytes()
+			if int64(len(x)) != n || uintptr(unsafe.Pointer(&x[0]))%64 != 0 {
+				t.Errorf("%d bytes at %p, want %d", len(x), &x[0], n)
+			}
+			for i := range x {
+				if x[i] != 0 {
+					t.Fatalf("%d bytes: byte %d is %d", n, i, x[i])
+				}
+				x[i] = 1
+			}
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -46,7 +46,7 @@ func NewBuffer(d ir.DType, dims ...int64) (*Buffer, error) {
 	}
 	b := &Buffer{dtype: d, dims: append([]int64{}, dims...), mem: mem, size: int(size)}
 	if b.value, err = newValue(mem, b.size, d, dims); err != nil {
-		C.ort_aligned_free(mem)
+		C.ort_aligned_free(mem, C.size_t(max(size, 1)))
 		return nil, fmt.Errorf("buffer: %w", err)
 	}
 	return b, nil
@@ -163,7 +163,7 @@ func (b *Buffer) Close() error {
 	if b.of != nil {
 		b.of.release()
 	} else {
-		C.ort_aligned_free(b.mem)
+		C.ort_aligned_free(b.mem, C.size_t(max(b.size, 1)))
 	}
 	b.mem, b.value = nil, nil
 	return nil

@@ -6,8 +6,8 @@
 #include <malloc.h>
 #endif
 #include <string.h>
-#ifdef __GLIBC__
-#include <malloc.h>
+#ifdef __linux__
+#include <sys/mman.h>
 #endif
 
 static const void *const *api;
@@ -210,10 +210,21 @@ ort_result ort_end_profiling(void *session, char **path) {
   return done(CALL(kAllocatorFree, status_t, void *, void *)(allocator, own));
 }
 
+// Large memory is asked of the system itself: what malloc gives back to it depends on what else lies in the heap.
+#ifdef __linux__
+enum { kMapped = 1 << 20 };
+#endif
+
 void *ort_aligned(size_t size) {
-  // The first word before the returned address keeps what malloc gave, for free.
   const size_t align = 64;
   if (size > SIZE_MAX - align - sizeof(void *)) return NULL;
+#ifdef __linux__
+  if (size >= kMapped) {
+    void *m = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return m == MAP_FAILED ? NULL : m;
+  }
+#endif
+  // The word before the returned address keeps what malloc gave, for free.
   char *p = malloc(size + align + sizeof(void *));
   if (p == NULL) return NULL;
   uintptr_t q = ((uintptr_t)p + sizeof(void *) + align - 1) & ~(uintptr_t)(align - 1);
@@ -222,8 +233,16 @@ void *ort_aligned(size_t size) {
   return (void *)q;
 }
 
-void ort_aligned_free(void *p) {
-  if (p != NULL) free(((void **)p)[-1]);
+void ort_aligned_free(void *p, size_t size) {
+  if (p == NULL) return;
+#ifdef __linux__
+  if (size >= kMapped) {
+    munmap(p, size);
+    return;
+  }
+#endif
+  (void)size;
+  free(((void **)p)[-1]);
 }
 
 void ort_trim(void) {

@@ -39,7 +39,7 @@ ort_result ort_end_profiling(void *session, char **path);
 
 // Zeroed memory aligned to 64 bytes, and its release.
 void *ort_aligned(size_t size);
-void ort_aligned_free(void *p);
+void ort_aligned_free(void *p, size_t size); // of ort_aligned(size)
 // Gives memory that is free, but kept for what comes, back to the system.
 void ort_trim(void);
 

@@ -82,6 +82,17 @@ func (e *Engine) allocate() error {
 		if e.bufs[0][base] != nil || e.sums[0][base] != nil {
 			continue
 		}
+		if state, ok := e.layout.In[v.Name]; ok {
+			b := e.bufs[0][state]
+			if b == nil {
+				b = e.sums[0][state]
+			}
+			if b == nil || !inPlace[state] {
+				return fmt.Errorf("%q is to stand in %q, which is no state to write over", v.Name, state)
+			}
+			e.views[v.Name] = b
+			continue
+		}
 		if at, ok := e.layout.At[v.Name]; ok {
 			if err := e.place(v, at); err != nil {
 				return err
@@ -103,7 +114,6 @@ func (e *Engine) allocate() error {
 // place puts an output into the block.
 func (e *Engine) place(v ort.ValueInfo, at int64) (err error) {
 	if e.block == nil {
-		e.views = map[string]*ort.Buffer{}
 		if e.block, err = ort.NewBuffer(ir.Uint8, e.layout.Bytes); err != nil {
 			return err
 		}
@@ -169,9 +179,12 @@ func (e *Engine) binding(s *ort.Session, p, sum int) (*ort.Binding, error) {
 			}
 		}
 	}
-	over := make([]string, len(e.layout.InPlace))
-	for i, name := range e.layout.InPlace {
-		over[i] = name + newSuffix
+	var over []string
+	for _, name := range e.layout.InPlace {
+		over = append(over, name+newSuffix)
+	}
+	for name := range e.layout.In {
+		over = append(over, name)
 	}
 	return s.Bind(in, out, over...)
 }

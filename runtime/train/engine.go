@@ -51,6 +51,8 @@ type Layout struct {
 	Bytes   int64            // size of the block
 	At      map[string]int64 // offset of each output of the step graph that is there for its place only
 	InPlace []string         // states whose new content may be written over the old
+	// In names, of other outputs that are there for their place only, the state of InPlace in whose memory each stands for a while.
+	In map[string]string
 }
 
 // ErrDiverged is wrapped by the error that Step returns when the loss is not a finite number. States that Layout.InPlace lists are
@@ -71,16 +73,17 @@ type Engine struct {
 	carried     []string // states that the step graph itself hands on where another graph updates: they are among the sums
 	cur, curSum int
 	steps       int64
+	thread      *thread
 	layout      Layout
 	block       *ort.Buffer
-	views       map[string]*ort.Buffer // outputs in block
+	views       map[string]*ort.Buffer // outputs in block, or in states
 }
 
 // New loads the graphs, allocates all buffers and sets the state.
 func New(cfg Config) (_ *Engine, err error) {
 	cfg.Session.Threads = cfg.Threads
 	cfg.Session.NoMemoryPattern = true
-	e := &Engine{feeds: map[string]*ort.Buffer{}, pinned: map[string]bool{}, outs: map[string]*ort.Buffer{}}
+	e := &Engine{feeds: map[string]*ort.Buffer{}, pinned: map[string]bool{}, outs: map[string]*ort.Buffer{}, views: map[string]*ort.Buffer{}, thread: newThread()}
 	defer func() {
 		if err != nil {
 			e.Close()
@@ -165,7 +168,7 @@ func (e *Engine) Step(lr float64, micro ...Feeds) (float64, error) {
 		if err := e.feed(f); err != nil {
 			return 0, err
 		}
-		if err := e.stepRuns[e.cur][e.curSum].Run(); err != nil {
+		if err := e.thread.run(e.stepRuns[e.cur][e.curSum]); err != nil {
 			return 0, fmt.Errorf("train: step %d: %w", e.steps+1, err)
 		}
 		loss := float64(e.outs[lossName].Float32s()[0])
@@ -178,7 +181,7 @@ func (e *Engine) Step(lr float64, micro ...Feeds) (float64, error) {
 		}
 	}
 	if e.apply != nil {
-		if err := e.applyRuns[e.cur][e.curSum].Run(); err != nil {
+		if err := e.thread.run(e.applyRuns[e.cur][e.curSum]); err != nil {
 			return 0, fmt.Errorf("train: step %d: update: %w", e.steps+1, err)
 		}
 	}
@@ -304,6 +307,7 @@ func (e *Engine) EndProfile() (string, error) { return e.step.EndProfile() }
 
 // Close frees sessions and buffers.
 func (e *Engine) Close() error {
+	e.thread.close()
 	var errs []error
 	for p := range 2 {
 		for s := range 2 {
