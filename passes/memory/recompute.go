@@ -19,7 +19,7 @@ const MostSegments = 1000
 type Options struct {
 	// Loss is what the forward pass ends in: nodes behind its producer are the backward pass.
 	Loss *ir.Value
-	// Weights are the inputs that the network is trained in. What is computed from them and constants alone is not computed twice.
+	// Weights are the inputs that the network is trained in. What is computed from small ones and constants alone is not computed twice.
 	Weights []*ir.Value
 	// Cotangents holds the cotangent of each value of the forward pass that has one.
 	Cotangents map[*ir.Value]*ir.Value
@@ -92,7 +92,7 @@ func newForward(g *ir.Graph, o Options) (*forward, error) {
 			_, ok := f.at[v.Producer()]
 			return ok
 		}
-		return v.IsInput() && !v.IsInitializer() && !fixed[v]
+		return v.IsInput() && !v.IsInitializer() && (!fixed[v] || Size(v) >= late)
 	}
 	behind := false
 	for i, n := range g.Nodes() {
