@@ -28,9 +28,27 @@ func conv(l *lowerer, n *ir.Node) *ir.Value {
 	if group > 1 && !(c == 1 && k == group && l.whole(k)) && !(l.whole(c) && l.whole(k/group)) {
 		return nil
 	}
-	if l.choose(n, []string{blocked, standard}) != blocked {
+	bias := n.Input(2)
+	if bias != nil {
+		if d, ok := bias.StaticDims(); !ok || len(d) != 1 {
+			return nil
+		}
+	}
+	forms := []string{blocked, standard}
+	if group == 1 && dy[0]*dy[2]*dy[3] <= fewPositions && product(dw) >= manyWeights {
+		slices.Reverse(forms)
+	}
+	if l.choose(n, forms) != blocked {
 		return nil
 	}
+	if bias != nil {
+		bias = l.padChannels(bias, 0, kp)
+	}
+	act := activation(n)
+	if act != nil {
+		attrs = append(attrs, fusedAttrs(act)...)
+	}
+	p := int64(1)
 	switch {
 	case group > 1 && c == 1:
 		in, weights = l.toBlocked(x), l.depthwise(w, false)
@@ -39,25 +57,61 @@ func conv(l *lowerer, n *ir.Node) *ir.Value {
 	case c < l.block:
 		in, weights = x, l.forward(l.filled(w, kp, c), false)
 	default:
-		in, weights = l.toBlocked(x), l.forward(l.filled(w, kp, l.up(c)), true)
-	}
-	ins := []*ir.Value{in, weights}
-	if b := n.Input(2); b != nil {
-		if bd, ok := b.StaticDims(); !ok || len(bd) != 1 {
-			return nil
+		in, w = l.toBlocked(x), l.filled(w, kp, l.up(c))
+		if p = l.parts(kp, w); p == 1 {
+			weights = l.forward(w, true)
 		}
-		ins = append(ins, l.padChannels(b, 0, kp))
 	}
-	act := activation(n)
-	if act != nil {
-		attrs = append(attrs, fusedAttrs(act)...)
-	}
-	v := l.nchwc("Conv", []int64{dy[0], kp, dy[2], dy[3]}, ins, attrs...)
+	v := l.joined(p, kp, func(from, to int64) *ir.Value {
+		ins := []*ir.Value{in, weights}
+		if p > 1 {
+			ins[1] = l.forward(l.slice(w, 0, from, to), true)
+		}
+		switch {
+		case bias == nil:
+		case p == 1:
+			ins = append(ins, bias)
+		default:
+			ins = append(ins, l.slice(bias, 0, from, to))
+		}
+		return l.nchwc("Conv", []int64{dy[0], to - from, dy[2], dy[3]}, ins, attrs...)
+	})
 	if act != nil {
 		l.fused[act] = true
 		l.blocked[act.Output(0)] = v
 	}
 	return v
+}
+
+// Convolutions of so few positions, images together, and so many weights spend more time on the layout of weights than blocked kernels save.
+const (
+	fewPositions = 128
+	manyWeights  = 1 << 16
+)
+
+// frugalWeights are the bytes of weights that are given a blocked layout at a time with Machine.Frugal.
+const frugalWeights = 3 << 20
+
+// parts is in how many parts of whole blocks of its channels w is given a blocked layout.
+func (l *lowerer) parts(channels int64, w *ir.Value) int64 {
+	d, _ := w.StaticDims()
+	p := int64(1)
+	for l.frugal && 4*product(d) > frugalWeights*p && channels%(2*p*l.block) == 0 {
+		p *= 2
+	}
+	return p
+}
+
+// joined joins p blocked values of equal numbers of channels, each made by of from the first of its channels and the one after its last.
+func (l *lowerer) joined(p, channels int64, of func(from, to int64) *ir.Value) *ir.Value {
+	var all []*ir.Value
+	for i := range p {
+		all = append(all, of(i*channels/p, (i+1)*channels/p))
+	}
+	if p == 1 {
+		return all[0]
+	}
+	return l.b.Op("Concat", all, ir.AInt("axis", 1))
 }
 
 // activation is the only reader of a convolution, where it is one that a blocked convolution computes on its way.
@@ -198,9 +252,16 @@ func (l *lowerer) turnedConv(dy, w *ir.Value, win window, pads, dx []int64) *ir.
 		in, kp = l.toBlocked(dy), l.up(kp)
 	}
 	cp := l.up(dw[1])
-	weights := l.backward(l.filled(w, kp, cp))
-	return l.nchwc("Conv", []int64{dx[0], cp, dx[2], dx[3]}, []*ir.Value{in, weights}, ir.AInts("kernel_shape", win.kernel...), ir.AInts("strides", 1, 1),
-		ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", 1))
+	w = l.filled(w, kp, cp)
+	p := l.parts(cp, w)
+	return l.joined(p, cp, func(from, to int64) *ir.Value {
+		part := w
+		if p > 1 {
+			part = l.slice(w, 1, from, to)
+		}
+		return l.nchwc("Conv", []int64{dx[0], to - from, dx[2], dx[3]}, []*ir.Value{in, l.backward(part)}, ir.AInts("kernel_shape", win.kernel...),
+			ir.AInts("strides", 1, 1), ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", 1))
+	})
 }
 
 // spread puts zeros between the elements of a blocked value: those stand at multiples of the strides in sizes dx.

@@ -127,16 +127,22 @@ func (s *scheduler) hasten(peak int) ([]*ir.Node, error) {
 		if x.first >= peak || x.last <= peak || len(n.Outputs()) != 1 || n.Output(0).IsOutput() || Size(n.Output(0))*shrinks > x.bytes {
 			continue
 		}
-		ready := true
-		for _, p := range s.needs[n] {
-			ready = ready && a.place[p] < peak
-		}
-		if ready {
+		if s.ready(n, a, peak) {
 			b.Site = n.Output(0).Name()
 			added = append(added, b.Op("Identity", []*ir.Value{n.Output(0)}).Producer())
 		}
 	}
 	return added, b.Err()
+}
+
+// ready reports whether all that n needs is there at a place, or could be, as nothing is computed for it.
+func (s *scheduler) ready(n *ir.Node, a *arrangement, at int) bool {
+	for _, p := range s.needs[n] {
+		if a.place[p] >= at && !(p.Is("Reshape") && s.ready(p, a, at)) {
+			return false
+		}
+	}
+	return true
 }
 
 // newScheduler runs leaves that can run early first: those near the loss. Among the inputs of a node those come first that take the
