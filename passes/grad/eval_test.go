@@ -137,7 +137,7 @@ func (e *evaluator) node(n *ir.Node) error {
 		}
 		in = append(in, a)
 	}
-	for len(in) < 5 {
+	for len(in) < 8 {
 		in = append(in, nil)
 	}
 	outs, err := e.eval(n, in)

@@ -184,6 +184,11 @@ var table = map[string]row{
 	"Attention":                        decomposed(attention),
 	"com.microsoft.MultiHeadAttention": decomposed(multiHead),
 
+	// vjp_recurrent.go
+	"RNN":  decomposed(rnn),
+	"GRU":  decomposed(gru),
+	"LSTM": decomposed(lstm),
+
 	// branch.go
 	"If": {vjp: noInput, branches: true},
 
