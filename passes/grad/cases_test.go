@@ -172,7 +172,7 @@ func linearCases() []ruleCase {
 var ruleCases = func() []ruleCase {
 	var cs []ruleCase
 	for _, f := range []func() []ruleCase{unaryCases, elementwiseCases, reduceCases, linearCases, convCases, poolCases, shapeCases, indexCases, moreCases, sampleCases, attentionCases,
-		recurrentCases, opaqueCases} {
+		recurrentCases, newerCases, opaqueCases} {
 		cs = append(cs, f()...)
 	}
 	return cs

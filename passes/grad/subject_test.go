@@ -137,7 +137,11 @@ func (s *subject) addInput(c ruleCase, i int, p input, r *rand.Rand) (*ir.Value,
 		}
 		return g.AddInitializer(name, t)
 	case "flag":
-		t, err := ir.FromBools([]bool{a.v[0] != 0}, p.dims...)
+		flags := make([]bool, len(a.v))
+		for k := range flags {
+			flags[k] = a.v[k] != 0
+		}
+		t, err := ir.FromBools(flags, p.dims...)
 		if err != nil {
 			return nil, err
 		}

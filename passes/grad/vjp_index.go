@@ -249,3 +249,27 @@ func (c *call) lateTuples(xd, id []int64, b int) *ir.Value {
 	}
 	return c.add(flat, c.Int64s(base...))
 }
+
+// compress gathers the elements, or the slices along an axis, that a condition chooses.
+func compress(c *call) *ir.Value {
+	x := c.in(0)
+	axis := int64(0)
+	if a := c.n.Attr("axis"); a != nil {
+		axis = c.axis(a.I, c.rank(x))
+	} else {
+		x = c.reshape(x, -1)
+	}
+	var chosen *ir.Value
+	if flags, ok := constInts(c.in(1)); ok {
+		var at []int64
+		for i, f := range flags {
+			if f != 0 {
+				at = append(at, int64(i))
+			}
+		}
+		chosen = c.Int64s(at...)
+	} else {
+		chosen = c.op("Squeeze", c.op("NonZero", c.in(1)), c.Int64s(0))
+	}
+	return c.Op("Gather", []*ir.Value{x, chosen}, ir.AInt("axis", axis))
+}
