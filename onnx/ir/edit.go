@@ -1,6 +1,9 @@
 package ir
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // NodeSpec describes a node to add.
 type NodeSpec struct {
@@ -132,6 +135,7 @@ func (g *Graph) Remove(n *Node) error {
 	}
 	for _, s := range n.Subgraphs() {
 		s.releaseOuter()
+		g.inner = slices.DeleteFunc(g.inner, func(h *Graph) bool { return h == s })
 	}
 	for i, v := range n.inputs {
 		if v != nil {

@@ -172,7 +172,7 @@ func linearCases() []ruleCase {
 var ruleCases = func() []ruleCase {
 	var cs []ruleCase
 	for _, f := range []func() []ruleCase{unaryCases, elementwiseCases, reduceCases, linearCases, convCases, poolCases, shapeCases, indexCases, moreCases, sampleCases, attentionCases,
-		recurrentCases, newerCases, opaqueCases} {
+		recurrentCases, newerCases, loopCases, opaqueCases} {
 		cs = append(cs, f()...)
 	}
 	return cs

@@ -206,6 +206,10 @@ var table = map[string]row{
 	// branch.go
 	"If": {vjp: noInput, branches: true},
 
+	// unroll.go
+	"Loop": decomposed(loop),
+	"Scan": decomposed(scan),
+
 	// vjp_quant.go
 	"QuantizeLinear":   {vjp: vjpQuantize, quantizes: true},
 	"DequantizeLinear": {vjp: vjpDequantize},
