@@ -108,7 +108,7 @@ func (c *call) scatterAdd(g, idx *ir.Value, axis, dim int64) *ir.Value {
 	line := repeat(1, len(d))
 	line[axis] = d[axis]
 	at := c.op("Expand", c.reshape(idx, line...), c.Int64s(d...))
-	return c.Op("ScatterElements", []*ir.Value{c.expand0(out), at, g}, ir.AInt("axis", axis), ir.AString("reduction", "add"))
+	return c.accumulated("ScatterElements", c.expand0(out), at, g, ir.AInt("axis", axis))
 }
 
 func vjpGather(c *call, i int) *ir.Value {
@@ -149,16 +149,14 @@ func vjpGatherElements(c *call, i int) *ir.Value {
 	if i != 0 {
 		return nil
 	}
-	return c.Op("ScatterElements", []*ir.Value{c.zeros(c.in(0)), c.in(1), c.dy()},
-		ir.AInt("axis", c.n.Int("axis", 0)), ir.AString("reduction", "add"))
+	return c.accumulated("ScatterElements", c.zeros(c.in(0)), c.in(1), c.dy(), ir.AInt("axis", c.n.Int("axis", 0)))
 }
 
 func vjpTopK(c *call, i int) *ir.Value {
 	if i != 0 {
 		return nil
 	}
-	return c.Op("ScatterElements", []*ir.Value{c.zeros(c.in(0)), c.out(1), c.dy()},
-		ir.AInt("axis", c.n.Int("axis", -1)), ir.AString("reduction", "add"))
+	return c.accumulated("ScatterElements", c.zeros(c.in(0)), c.out(1), c.dy(), ir.AInt("axis", c.n.Int("axis", -1)))
 }
 
 // vjpOneHot gives the values off and on the sums of the cotangents where they stand.
