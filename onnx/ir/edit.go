@@ -244,3 +244,14 @@ func (g *Graph) ReplaceAllUses(old, v *Value) error {
 	v.Doc, v.Meta = old.Doc, old.Meta.Clone()
 	return nil
 }
+
+// UniqueNodeNames renames nodes whose name an earlier one has, as nodes of merged graphs may; onnxruntime refuses such graphs.
+func (g *Graph) UniqueNodeNames() {
+	seen := map[string]bool{}
+	for n := g.first; n != nil; n = n.next {
+		for i, name := 2, n.Name; n.Name != "" && seen[n.Name]; i++ {
+			n.Name = fmt.Sprintf("%s_%d", name, i)
+		}
+		seen[n.Name] = true
+	}
+}
