@@ -114,8 +114,9 @@ var worst record
 
 type record struct {
 	sync.Mutex
-	by map[string]string
-	e  map[string]float64
+	by   map[string]string
+	e    map[string]float64
+	byOp map[string]map[string]float64 // of TestRules alone
 }
 
 func (r *record) note(what, test string, e float64) {
@@ -123,7 +124,14 @@ func (r *record) note(what, test string, e float64) {
 	r.Lock()
 	defer r.Unlock()
 	if r.e == nil {
-		r.by, r.e = map[string]string{}, map[string]float64{}
+		r.by, r.e, r.byOp = map[string]string{}, map[string]float64{}, map[string]map[string]float64{}
+	}
+	if rest, ok := strings.CutPrefix(test, "TestRules/"); ok {
+		op, _, _ := strings.Cut(rest, "/")
+		if r.byOp[kind] == nil {
+			r.byOp[kind] = map[string]float64{}
+		}
+		r.byOp[kind][op] = max(r.byOp[kind][op], e)
 	}
 	if e > r.e[kind] {
 		r.by[kind], r.e[kind] = test, e
@@ -147,7 +155,12 @@ func (e *evaluator) orZero(v, like *ir.Value) *arr {
 }
 
 func TestRules(t *testing.T) {
-	t.Cleanup(func() { worst.log(t) })
+	t.Cleanup(func() {
+		worst.log(t)
+		if *update && !t.Failed() {
+			worst.writeTable(t)
+		}
+	})
 	for i, c := range ruleCases {
 		t.Run(c.op+"/"+c.name, func(t *testing.T) {
 			t.Parallel()

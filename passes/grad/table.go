@@ -198,6 +198,9 @@ var table = map[string]row{
 	"com.microsoft.MultiHeadAttention": decomposed(multiHead),
 	"RotaryEmbedding":                  decomposed1(rotary),
 
+	// vjp_signal.go
+	"DFT": decomposed1(fourier),
+
 	// vjp_recurrent.go
 	"RNN":  decomposed(rnn),
 	"GRU":  decomposed(gru),
