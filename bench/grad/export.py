@@ -109,6 +109,29 @@ class Detected(nn.Module):
         return focal + torch.where(d < 1, 0.5 * d * d, d - 0.5).mean()
 
 
+class Reader(nn.Module):
+    """A text reader (CRNN): convolutions make a sequence of columns, which two recurrent layers read in both directions."""
+
+    def __init__(self, cell, c=16, hidden=24):
+        super().__init__()
+        self.features = nn.Sequential(block(3, c, 3, 2), block(c, 2 * c, 3, 2), block(2 * c, 2 * c, 3))
+        self.rnn = cell(2 * c * 8, hidden, num_layers=2, bidirectional=True)
+        self.out = nn.Linear(2 * hidden, CLASSES)
+
+    def forward(self, x):
+        x = self.features(x)
+        x = x.flatten(1, 2).permute(2, 0, 1)
+        return self.out(self.rnn(x)[0]).mean(0)
+
+
+def crnn():
+    return Reader(nn.LSTM)
+
+
+def crnn_gru():
+    return Reader(nn.GRU)
+
+
 def resnet():
     return torchvision.models.resnet18(weights=None, num_classes=CLASSES)
 
@@ -140,6 +163,9 @@ NETWORKS = [
     ("resnet18-batch", resnet, entropy, 64, 2, True, dict(OLD, opset_version=17)),
     ("mobilenet_v3", mobilenet, classified, 64, 2, False, dict(NEW, opset_version=20)),
     ("mobilenet_v3-batch", mobilenet, entropy, 64, 2, True, dict(OLD, opset_version=17)),
+    ("crnn", crnn, classified, 32, 2, False, dict(OLD, opset_version=17)),
+    ("crnn-new", crnn, classified, 32, 2, False, dict(NEW, opset_version=20)),
+    ("crnn-gru", crnn_gru, entropy, 32, 2, True, dict(OLD, opset_version=17)),
 ]
 
 

@@ -434,7 +434,7 @@ func (b *Bench) trainable(v *variant, r *quant.Report) []step.Param {
 		if p.Value.Init().DType() != ir.Float32 || (masked && finished[b.home[name]]) {
 			continue
 		}
-		s := step.Param{Name: name, Decay: p.Kind == weights.Weight}
+		s := step.Param{Name: name, Decay: p.Decays()}
 		_, quantized := v.bits[name]
 		s.Masked = masked && quantized
 		if b.relative() {

@@ -6,7 +6,7 @@ import "fmt"
 func (g *Graph) Clone() (*Graph, map[*Value]*Value, error) {
 	c := NewGraph(g.Name)
 	vals := map[*Value]*Value{}
-	if err := c.fill(g, vals, func(s string) string { return s }); err != nil {
+	if err := c.fill(g, vals, sameName); err != nil {
 		return nil, nil, err
 	}
 	for _, o := range g.outputs {
@@ -19,7 +19,7 @@ func (g *Graph) Clone() (*Graph, map[*Value]*Value, error) {
 }
 
 // Inline copies the nodes and initializers of src to the end of g. Inputs of src that stand in bind become those values of g;
-// other inputs become inputs of g under the same name. Names that are taken get a fresh one. It returns the map from values of
+// other inputs become inputs of g under the same name. Names that are taken, also those inside subgraphs, get a fresh one. It returns the map from values of
 // src to values of g; the outputs of src are not made outputs of g.
 func (g *Graph) Inline(src *Graph, bind map[*Value]*Value, pass string) (map[*Value]*Value, error) {
 	vals := map[*Value]*Value{}
@@ -30,7 +30,7 @@ func (g *Graph) Inline(src *Graph, bind map[*Value]*Value, pass string) (map[*Va
 		vals[k] = v
 	}
 	before := g.last
-	if err := g.fill(src, vals, g.FreshName); err != nil {
+	if err := g.fill(src, vals, (*Graph).FreshName); err != nil {
 		return nil, err
 	}
 	n := g.first
@@ -44,12 +44,12 @@ func (g *Graph) Inline(src *Graph, bind map[*Value]*Value, pass string) (map[*Va
 }
 
 // fill appends copies of the values and nodes of src; vals holds what is bound already and receives the rest.
-func (c *Graph) fill(src *Graph, vals map[*Value]*Value, rename func(string) string) error {
+func (c *Graph) fill(src *Graph, vals map[*Value]*Value, rename func(*Graph, string) string) error {
 	for _, v := range src.inputs {
 		if vals[v] != nil || v.IsInitializer() {
 			continue
 		}
-		w, err := c.AddInput(rename(v.name), v.Type.Clone())
+		w, err := c.AddInput(rename(c, v.name), v.Type.Clone())
 		if err != nil {
 			return err
 		}
@@ -63,9 +63,9 @@ func (c *Graph) fill(src *Graph, vals map[*Value]*Value, rename func(string) str
 		var w *Value
 		var err error
 		if v.sparse != nil {
-			w, err = c.AddSparse(rename(v.name), v.sparse)
+			w, err = c.AddSparse(rename(c, v.name), v.sparse)
 		} else {
-			w, err = c.AddInitializer(rename(v.name), v.init)
+			w, err = c.AddInitializer(rename(c, v.name), v.init)
 		}
 		if err != nil {
 			return err
@@ -99,7 +99,7 @@ func copyInfo(w, v *Value) {
 	w.Doc, w.Meta, w.Extra, w.Quant = v.Doc, v.Meta.Clone(), v.Extra, v.Quant.Clone()
 }
 
-func (c *Graph) copyNode(n *Node, vals map[*Value]*Value, rename func(string) string) (*Node, error) {
+func (c *Graph) copyNode(n *Node, vals map[*Value]*Value, rename func(*Graph, string) string) (*Node, error) {
 	spec := NodeSpec{Op: n.Op, Domain: n.Domain, Name: n.Name, Pass: n.Pass, Meta: n.Meta}
 	for _, v := range n.inputs {
 		w := v
@@ -113,7 +113,7 @@ func (c *Graph) copyNode(n *Node, vals map[*Value]*Value, rename func(string) st
 			spec.Outputs = append(spec.Outputs, "")
 			continue
 		}
-		spec.Outputs = append(spec.Outputs, rename(o.name))
+		spec.Outputs = append(spec.Outputs, rename(c, o.name))
 	}
 	m, err := c.Append(spec)
 	if err != nil {
@@ -128,13 +128,13 @@ func (c *Graph) copyNode(n *Node, vals map[*Value]*Value, rename func(string) st
 	for _, a := range n.attrs {
 		b := a
 		if a.G != nil {
-			if b.G, err = a.G.cloneInto(m, vals); err != nil {
+			if b.G, err = a.G.cloneInto(m, vals, rename); err != nil {
 				return nil, err
 			}
 		}
 		b.Graphs = nil
 		for _, s := range a.Graphs {
-			h, err := s.cloneInto(m, vals)
+			h, err := s.cloneInto(m, vals, rename)
 			if err != nil {
 				return nil, err
 			}
@@ -146,11 +146,11 @@ func (c *Graph) copyNode(n *Node, vals map[*Value]*Value, rename func(string) st
 }
 
 // cloneInto copies a subgraph for node m, whose graph sees the values that vals maps outer ones to.
-func (g *Graph) cloneInto(m *Node, vals map[*Value]*Value) (*Graph, error) {
+func (g *Graph) cloneInto(m *Node, vals map[*Value]*Value, rename func(*Graph, string) string) (*Graph, error) {
 	c := NewSubgraph(g.Name, m.graph)
 	c.parent = m
 	c.Doc, c.Meta, c.Extra = g.Doc, g.Meta.Clone(), g.Extra
-	if err := c.fill(g, vals, func(s string) string { return s }); err != nil {
+	if err := c.fill(g, vals, rename); err != nil {
 		return nil, err
 	}
 	for _, o := range g.outputs {
@@ -160,3 +160,5 @@ func (g *Graph) cloneInto(m *Node, vals map[*Value]*Value) (*Graph, error) {
 	}
 	return c, nil
 }
+
+func sameName(_ *Graph, name string) string { return name }

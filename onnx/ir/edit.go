@@ -1,6 +1,9 @@
 package ir
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // NodeSpec describes a node to add.
 type NodeSpec struct {
@@ -132,6 +135,7 @@ func (g *Graph) Remove(n *Node) error {
 	}
 	for _, s := range n.Subgraphs() {
 		s.releaseOuter()
+		g.inner = slices.DeleteFunc(g.inner, func(h *Graph) bool { return h == s })
 	}
 	for i, v := range n.inputs {
 		if v != nil {
@@ -239,4 +243,15 @@ func (g *Graph) ReplaceAllUses(old, v *Value) error {
 	}
 	v.Doc, v.Meta = old.Doc, old.Meta.Clone()
 	return nil
+}
+
+// UniqueNodeNames renames nodes whose name an earlier one has, as nodes of merged graphs may; onnxruntime refuses such graphs.
+func (g *Graph) UniqueNodeNames() {
+	seen := map[string]bool{}
+	for n := g.first; n != nil; n = n.next {
+		for i, name := 2, n.Name; n.Name != "" && seen[n.Name]; i++ {
+			n.Name = fmt.Sprintf("%s_%d", name, i)
+		}
+		seen[n.Name] = true
+	}
 }

@@ -55,7 +55,7 @@ func (g *Graph) Extract(nodes []*Node, outputs []*Value) (*Graph, error) {
 		if !in[n] {
 			continue
 		}
-		if _, err := c.copyNode(n, vals, func(s string) string { return s }); err != nil {
+		if _, err := c.copyNode(n, vals, sameName); err != nil {
 			return nil, err
 		}
 	}

@@ -2,6 +2,7 @@ package ir
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -16,6 +17,7 @@ type Graph struct {
 	serial      map[string]int
 	parent      *Node
 	outer       *Graph
+	inner       []*Graph // graphs that see this one's values; some may belong to no node any more
 
 	Name  string
 	Doc   string
@@ -31,8 +33,27 @@ func NewGraph(name string) *Graph {
 // NewSubgraph makes an empty graph that sees the values of outer; Node.SetAttr with it gives it its parent node.
 func NewSubgraph(name string, outer *Graph) *Graph {
 	g := NewGraph(name)
-	g.outer = outer
+	g.enter(outer)
 	return g
+}
+
+func (g *Graph) enter(outer *Graph) {
+	g.outer = outer
+	if outer != nil && !slices.Contains(outer.inner, g) {
+		outer.inner = append(outer.inner, g)
+	}
+}
+
+// taken reports whether a value of g, of a graph around it or of one inside it has the name: onnxruntime refuses two that see each other.
+func (g *Graph) taken(name string) bool { return g.Resolve(name) != nil || g.within(name) }
+
+func (g *Graph) within(name string) bool {
+	for _, s := range g.inner {
+		if s.values[name] != nil || s.within(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // Outer is the graph around a subgraph; nil for a main graph or a function body.
@@ -93,18 +114,18 @@ func (g *Graph) newValue(name string, t Type) (*Value, error) {
 	return v, nil
 }
 
-// FreshName derives an unused name from site, as "conv1.w_fq" or "conv1.w_fq_2".
+// FreshName derives a name from site, as "conv1.w_fq" or "conv1.w_fq_2", that is unused here, in graphs around this one and in those inside.
 func (g *Graph) FreshName(site string) string {
 	if site == "" {
 		site = "v"
 	}
-	if g.Resolve(site) == nil && g.serial[site] == 0 {
+	if !g.taken(site) && g.serial[site] == 0 {
 		g.serial[site] = 1
 		return site
 	}
 	for i := max(g.serial[site], 1) + 1; ; i++ {
 		name := site + "_" + strconv.Itoa(i)
-		if g.Resolve(name) == nil {
+		if !g.taken(name) {
 			g.serial[site] = i
 			return name
 		}

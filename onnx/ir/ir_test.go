@@ -117,6 +117,53 @@ func TestCloneAndInline(t *testing.T) {
 	}
 }
 
+// TestNamesInsideSubgraphs: a new value does not get the name of one that sees it, wherever the graphs were made or copied.
+func TestNamesInsideSubgraphs(t *testing.T) {
+	g := ir.NewGraph("g")
+	c, err := g.AddInput("c", ir.TensorType(ir.Bool, ir.StaticShape()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	branch := func(outer *ir.Graph, name string) *ir.Graph {
+		s := ir.NewSubgraph("branch", outer)
+		n, err := s.Append(ir.NodeSpec{Op: "Not", Inputs: []*ir.Value{c}, Outputs: []string{name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.AddOutput(n.Output(0)); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	choice := ir.NodeSpec{Op: "If", Inputs: []*ir.Value{c}, Outputs: []string{"y"},
+		Attrs: []ir.Attr{ir.AGraph("then_branch", branch(g, "in")), ir.AGraph("else_branch", branch(g, "out"))}}
+	n, err := g.Append(choice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := g.FreshName("in"); got != "in_2" {
+		t.Errorf("beside a branch with a value in, the name is %q", got)
+	}
+	h := ir.NewGraph("h")
+	if _, err := h.AddInput("in", ir.TensorType(ir.Bool, ir.StaticShape())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Inline(g, nil, "test"); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range h.Last().Subgraphs() {
+		if name := s.Outputs()[0].Name(); name == "in" {
+			t.Error("a copied branch hides a value of the graph around it")
+		}
+	}
+	if err := g.Remove(n); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.FreshName("out"); got != "out" {
+		t.Errorf("after the branch is gone its name is still taken: %q", got)
+	}
+}
+
 func TestPackRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := rapid.SampledFrom([]ir.DType{ir.Int2, ir.Uint2, ir.Int4, ir.Uint4, ir.Int8, ir.Uint8, ir.Int32}).Draw(t, "d")

@@ -145,7 +145,8 @@ func (n *Node) Attr(name string) *Attr {
 // SetAttr adds or replaces an attribute; graphs in it become subgraphs of the node.
 func (n *Node) SetAttr(a Attr) {
 	for _, g := range a.subgraphs() {
-		g.parent, g.outer = n, n.graph
+		g.parent = n
+		g.enter(n.graph)
 	}
 	if old := n.Attr(a.Name); old != nil {
 		*old = a

@@ -249,6 +249,19 @@ func TestControlFlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	loop := b.Node(ir.NodeSpec{Op: "Loop", Inputs: vals(b.Const(ir.ScalarInt64(5)), b.Const(truth), x), Attrs: []ir.Attr{ir.AGraph("body", body)}}, 2)
+	spread, _, err := m.Graph.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	while := spread.Last()
+	for i := range 2 {
+		if err := spread.SetInput(while, i, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := op.InferNode(while); err != nil {
+		t.Errorf("a Loop without count and condition: %v", err)
+	}
 	if b.Err() != nil {
 		t.Fatal(b.Err())
 	}

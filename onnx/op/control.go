@@ -11,7 +11,7 @@ var controlTable = []Schema{
 	{Name: "If", Versions: []int64{1, 11, 13, 16, 19, 21, 23, 24, 25}, MinIn: 1, MaxIn: 1, MinOut: 1, MaxOut: Many, Infer: inferIf, eval: evalIf, Attrs: []AttrSpec{
 		required(ir.AttrGraph, "else_branch"), required(ir.AttrGraph, "then_branch"),
 	}},
-	{Name: "Loop", Versions: []int64{1, 11, 13, 16, 19, 21, 23, 24, 25}, MinIn: 2, MaxIn: Many, MinOut: 1, MaxOut: Many, Infer: inferLoop, Attrs: []AttrSpec{
+	{Name: "Loop", Versions: []int64{1, 11, 13, 16, 19, 21, 23, 24, 25}, MinIn: 2, MaxIn: Many, Gaps: true, MinOut: 1, MaxOut: Many, Infer: inferLoop, Attrs: []AttrSpec{
 		required(ir.AttrGraph, "body"),
 	}},
 	{Name: "Scan", Versions: []int64{8, 9, 11, 16, 19, 21, 23, 24, 25}, MinIn: 0, MaxIn: Many, MinOut: 1, MaxOut: Many, Infer: inferScan, Attrs: []AttrSpec{

@@ -165,7 +165,7 @@ func (r *run) check(s *Schema, n *ir.Node) error {
 	if len(in) < s.MinIn || len(in) > s.MaxIn {
 		return fmt.Errorf("%d inputs, takes %s", len(in), span(s.MinIn, s.MaxIn))
 	}
-	for i := 0; i < s.MinIn; i++ {
+	for i := 0; i < s.MinIn && !s.Gaps; i++ {
 		if in[i] == nil {
 			return fmt.Errorf("input %d is required", i)
 		}

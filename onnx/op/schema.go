@@ -25,8 +25,10 @@ type Schema struct {
 	// Versions are the opset versions that introduced or changed the operator, ascending.
 	Versions []int64
 	// Deprecated is the opset version from which the operator may no longer be used; 0 when it still may.
-	Deprecated     int64
-	MinIn, MaxIn   int
+	Deprecated   int64
+	MinIn, MaxIn int
+	// Gaps: any of the first MinIn inputs may be left out by an empty name.
+	Gaps           bool
 	MinOut, MaxOut int
 	Attrs          []AttrSpec
 	// Random operators give other results at each run and must not be folded.

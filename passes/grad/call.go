@@ -21,7 +21,8 @@ type call struct {
 	// tables holds constants that only depend on a geometry, by that geometry, for all nodes.
 	tables map[string]*ir.Value
 	active map[*ir.Value]bool
-	cotIn  map[*ir.Value]*ir.Value // cotangents of the inputs of a decomposed operator
+	cotIn  map[*ir.Value]*ir.Value // cotangents of the inputs of a decomposed operator, and of what its subgraphs read
+	inside []*ir.Value             // active values that the node's subgraphs read
 	later  bool                    // Options.Opaque
 	frugal bool                    // Options.Frugal
 }

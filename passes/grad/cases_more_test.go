@@ -36,7 +36,7 @@ func moreCases() []ruleCase {
 		{op: "Dropout", name: "training, ratio 0", in: i(x(3, 4), scalar(0), input{dims: []int64{}, vals: []float64{1}, kind: "flag"})},
 		{op: "Shrink", in: i(x(3, 4).off(-0.5, 0.5))},
 		{op: "Shrink", name: "attributes", in: i(x(3, 4).off(-0.7, 0.7)), attrs: at(ir.AFloat("lambd", 0.7), ir.AFloat("bias", 0.3))},
-		{op: "Swish", in: i(x(3, 4)), attrs: at(ir.AFloat("alpha", 1.5)), opset: 24, lacking: true},
+		{op: "Swish", in: i(x(3, 4)), attrs: at(ir.AFloat("alpha", 1.5)), opset: 24},
 		{op: ms + "QuickGelu", in: i(x(3, 4))},
 		{op: ms + "Gelu", in: i(x(3, 4))},
 		{op: ms + "FastGelu", in: i(x(3, 4), x(4))},

@@ -116,6 +116,7 @@ func poolCases() []ruleCase {
 		mx("dilated", x(1, 2, 7, 7), k(2, 2), ir.AInts("dilations", 2, 2)),
 		mx("same upper", x(1, 2, 5, 5), k(2, 2), s(2, 2), ir.AString("auto_pad", "SAME_UPPER")),
 		mx("1D", x(1, 2, 7), k(3), s(2)),
+		{op: "MaxPool", name: "indices by column", nout: 2, in: []input{x(2, 2, 6, 5)}, attrs: []ir.Attr{k(3, 3), s(2, 1), ir.AInt("storage_order", 1)}},
 		{op: "MaxPool", name: "with indices", nout: 2, in: []input{x(1, 2, 6, 6)}, attrs: []ir.Attr{k(3, 3), s(2, 2)}},
 		rs("nearest 2x asymmetric", x(1, 2, 3, 4), []float64{1, 1, 2, 2}, "nearest", "asymmetric", "floor"),
 		rs("nearest 2x half pixel", x(1, 2, 3, 4), []float64{1, 1, 2, 2}, "nearest", "half_pixel", ""),

@@ -171,7 +171,8 @@ func linearCases() []ruleCase {
 
 var ruleCases = func() []ruleCase {
 	var cs []ruleCase
-	for _, f := range []func() []ruleCase{unaryCases, elementwiseCases, reduceCases, linearCases, convCases, poolCases, shapeCases, indexCases, moreCases, sampleCases, attentionCases, opaqueCases} {
+	for _, f := range []func() []ruleCase{unaryCases, elementwiseCases, reduceCases, linearCases, convCases, poolCases, shapeCases, indexCases, moreCases, sampleCases, attentionCases,
+		recurrentCases, newerCases, loopCases, opaqueCases} {
 		cs = append(cs, f()...)
 	}
 	return cs

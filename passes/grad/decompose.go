@@ -13,19 +13,24 @@ func decomposed1(f func(c *call) *ir.Value) row {
 
 // part is the cotangent of input i of a decomposed operator.
 func (c *call) part(f func(c *call) []*ir.Value, i int) *ir.Value {
-	if c.cotIn == nil {
-		c.cotIn = c.through(f)
-	}
 	v := c.in(i)
 	for k := range i {
 		if c.in(k) == v {
 			return nil // the engine adds up by input, and through gave the whole to the first
 		}
 	}
+	return c.share(f, v)
+}
+
+// share is the cotangent of a value that a decomposed operator reads.
+func (c *call) share(f func(c *call) []*ir.Value, v *ir.Value) *ir.Value {
+	if c.cotIn == nil {
+		c.cotIn = c.through(f)
+	}
 	return c.cotIn[v]
 }
 
-// through differentiates what f makes and returns the cotangents of the node's inputs. Nodes of f that no cotangent reads are
+// through differentiates what f makes and returns the cotangents of the node's inputs and of what its subgraphs read. Nodes of f that no cotangent reads are
 // removed again.
 func (c *call) through(f func(c *call) []*ir.Value) map[*ir.Value]*ir.Value {
 	res := map[*ir.Value]*ir.Value{}
@@ -36,7 +41,8 @@ func (c *call) through(f func(c *call) []*ir.Value) map[*ir.Value]*ir.Value {
 	}
 	e := &engine{g: c.G, b: c.Builder, opt: Options{Pass: c.Pass}, active: map[*ir.Value]bool{}, flows: map[*ir.Value]bool{},
 		parts: map[*ir.Value][]*ir.Value{}, tables: c.tables}
-	for _, v := range c.n.Inputs() {
+	ins := append(append([]*ir.Value{}, c.n.Inputs()...), c.inside...)
+	for _, v := range ins {
 		if v != nil && c.active[v] {
 			e.active[v] = true
 		}
@@ -71,7 +77,7 @@ func (c *call) through(f func(c *call) []*ir.Value) map[*ir.Value]*ir.Value {
 		}
 		c.Site = site
 	}
-	for _, v := range c.n.Inputs() {
+	for _, v := range ins {
 		if v != nil && e.active[v] && res[v] == nil {
 			res[v] = e.total(v)
 		}

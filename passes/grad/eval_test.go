@@ -137,7 +137,7 @@ func (e *evaluator) node(n *ir.Node) error {
 		}
 		in = append(in, a)
 	}
-	for len(in) < 5 {
+	for len(in) < 8 {
 		in = append(in, nil)
 	}
 	outs, err := e.eval(n, in)
@@ -195,8 +195,13 @@ func (e *evaluator) eval(n *ir.Node, in []*arr) ([]*arr, error) {
 	if n.Domain == Domain {
 		return evalOpaque(n, in), nil
 	}
-	if n.Is("If") {
+	switch n.Op {
+	case "If":
 		return e.evalIf(n, in)
+	case "Loop":
+		return e.evalLoop(n, in)
+	case "Scan":
+		return e.evalScan(n, in)
 	}
 	if r, _ := ruleOf(n); r.parts != nil {
 		return e.evalParts(n, r)
@@ -311,7 +316,7 @@ func binaryFunc(n *ir.Node) func(a, b float64) float64 {
 		}
 		return 0
 	}
-	integer := len(n.Inputs()) > 0 && n.Input(0).DType() == ir.Int64
+	integer := n.Input(0) != nil && n.Input(0).DType() == ir.Int64
 	switch n.Op {
 	case "Add", "Sum", "Mean":
 		return func(a, b float64) float64 { return a + b }

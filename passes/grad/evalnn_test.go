@@ -318,3 +318,19 @@ func evalOneHot(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
 	})
 	return []*arr{y}, nil
 }
+
+func evalLRN(_ *evaluator, n *ir.Node, in []*arr) ([]*arr, error) {
+	x, y := in[0], newArr(in[0].shape...)
+	size := n.Int("size", 0)
+	alpha, beta, bias := float64(n.Float("alpha", 1e-4)), float64(n.Float("beta", 0.75)), float64(n.Float("bias", 1))
+	each(x.shape, func(at []int64, k int64) {
+		sum := 0.0
+		other := append([]int64{}, at...)
+		for c := max(0, at[1]-(size-1)/2); c <= min(x.shape[1]-1, at[1]+size/2); c++ {
+			other[1] = c
+			sum += x.at(other) * x.at(other)
+		}
+		y.v[k] = x.v[k] / math.Pow(bias+alpha/float64(size)*sum, beta)
+	})
+	return []*arr{y}, nil
+}

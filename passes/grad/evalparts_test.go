@@ -69,7 +69,11 @@ func (e *evaluator) evalIf(n *ir.Node, in []*arr) ([]*arr, error) {
 	if in[0].v[0] != 0 {
 		name = "then_branch"
 	}
-	s := n.Attr(name).G
+	return e.inside(n.Attr(name).G)
+}
+
+// inside evaluates a subgraph whose inputs have values.
+func (e *evaluator) inside(s *ir.Graph) ([]*arr, error) {
 	for m := s.First(); m != nil; m = m.Next() {
 		if err := e.node(m); err != nil {
 			return nil, fmt.Errorf("%v: %w", m, err)

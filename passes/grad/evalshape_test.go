@@ -22,6 +22,7 @@ var arrOps = map[string]func(e *evaluator, n *ir.Node, in []*arr) ([]*arr, error
 	"Conv": evalConv, "ConvTranspose": evalConvTranspose, "AveragePool": evalPool, "MaxPool": evalPool,
 	"SoftmaxCrossEntropyLoss": evalLoss, "NegativeLogLikelihoodLoss": evalLoss, "OneHot": evalOneHot,
 	"MatMul": evalMatMul, "Gemm": evalGemm, "Einsum": evalEinsum, "MaxUnpool": evalMaxUnpool, "ReverseSequence": evalReverseSequence,
+	"RNN": evalRecurrent, "GRU": evalRecurrent, "LSTM": evalRecurrent, "LRN": evalLRN,
 }
 
 func evalConstant(_ *evaluator, n *ir.Node, _ []*arr) ([]*arr, error) {

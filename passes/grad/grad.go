@@ -9,6 +9,7 @@ package grad
 
 import (
 	"fmt"
+	"slices"
 
 	"mqatc/onnx/ir"
 	"mqatc/onnx/op"
@@ -234,6 +235,9 @@ func (e *engine) visit(n *ir.Node) error {
 		}
 		return nil
 	}
+	if r.parts != nil {
+		c.inside = e.captured(n, nil)
+	}
 	for i, v := range n.Inputs() {
 		if v == nil || !e.active[v] || (e.opt.Skip != nil && e.opt.Skip(n, i)) {
 			continue
@@ -259,6 +263,18 @@ func (e *engine) visit(n *ir.Node) error {
 			}
 		}
 		e.parts[v] = append(e.parts[v], ct)
+	}
+	for _, v := range c.inside {
+		if slices.Contains(n.Inputs(), v) {
+			continue
+		}
+		ct := c.share(r.parts, v)
+		if err := e.b.Err(); err != nil {
+			return fmt.Errorf("pass %s: gradient of node %v by %q %v, which its body reads: %w", e.opt.Pass, n, v.Name(), v.Type, err)
+		}
+		if ct != nil {
+			e.parts[v] = append(e.parts[v], ct)
+		}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 // subject is a case built as a graph with its first and second derivatives.
 type subject struct {
+	dt    ir.DType // of floats
 	m     *ir.Model
 	feeds map[string]*arr
 	y     []*ir.Value // float outputs
@@ -34,9 +35,11 @@ func randArr(r *rand.Rand, shape []int64) *arr {
 	return a
 }
 
-func build(c ruleCase, r *rand.Rand) (*subject, error) {
+func build(c ruleCase, r *rand.Rand) (*subject, error) { return buildOf(ir.Float32, c, r) }
+
+func buildOf(dt ir.DType, c ruleCase, r *rand.Rand) (*subject, error) {
 	opset := max(c.opset, 17)
-	s := &subject{m: ir.NewModel(c.op, opset), feeds: map[string]*arr{}}
+	s := &subject{dt: dt, m: ir.NewModel(c.op, opset), feeds: map[string]*arr{}}
 	if opset > 17 {
 		s.m.IRVersion = 10
 	}
@@ -84,7 +87,7 @@ func build(c ruleCase, r *rand.Rand) (*subject, error) {
 		if !ok {
 			return nil, fmt.Errorf("output %s has type %v", y.Name(), y.Type)
 		}
-		u, err := s.input(fmt.Sprintf("u%d", i), ir.Float32, randArr(r, dims))
+		u, err := s.input(fmt.Sprintf("u%d", i), s.dt, randArr(r, dims))
 		if err != nil {
 			return nil, err
 		}
@@ -105,11 +108,7 @@ func (s *subject) addInput(c ruleCase, i int, p input, r *rand.Rand) (*ir.Value,
 	case "absent":
 		return nil, nil
 	case "const":
-		f := make([]float32, len(a.v))
-		for k := range f {
-			f[k] = float32(a.v[k])
-		}
-		t, err := ir.FromFloat32s(f, p.dims...)
+		t, err := floatTensor(s.dt, a.v, p.dims)
 		if err != nil {
 			return nil, err
 		}
@@ -137,7 +136,11 @@ func (s *subject) addInput(c ruleCase, i int, p input, r *rand.Rand) (*ir.Value,
 		}
 		return g.AddInitializer(name, t)
 	case "flag":
-		t, err := ir.FromBools([]bool{a.v[0] != 0}, p.dims...)
+		flags := make([]bool, len(a.v))
+		for k := range flags {
+			flags[k] = a.v[k] != 0
+		}
+		t, err := ir.FromBools(flags, p.dims...)
 		if err != nil {
 			return nil, err
 		}
@@ -147,7 +150,7 @@ func (s *subject) addInput(c ruleCase, i int, p input, r *rand.Rand) (*ir.Value,
 	case "bool":
 		return s.input(name, ir.Bool, a)
 	}
-	v, err := s.input(name, ir.Float32, a)
+	v, err := s.input(name, s.dt, a)
 	s.wrt = append(s.wrt, v)
 	return v, err
 }
@@ -163,7 +166,7 @@ func (s *subject) differentiate(seeds []Seed, us []*ir.Value, r *rand.Rand) erro
 	var sum *ir.Value
 	for i, gr := range s.grads {
 		dims, _ := s.wrt[i].StaticDims()
-		v, err := s.input(fmt.Sprintf("v%d", i), ir.Float32, randArr(r, dims))
+		v, err := s.input(fmt.Sprintf("v%d", i), s.dt, randArr(r, dims))
 		if err != nil {
 			return err
 		}

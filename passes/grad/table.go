@@ -120,6 +120,15 @@ var table = map[string]row{
 	"Conv":          {vjp: vjpConv},
 	"ConvTranspose": {vjp: vjpConvTranspose},
 
+	// vjp_deform.go
+	"DeformConv": decomposed1(deformConv),
+	"Col2Im":     decomposed1(colToIm),
+
+	// vjp_fused.go
+	"com.microsoft.FusedConv":   decomposed1(fusedConv),
+	"com.microsoft.FusedGemm":   decomposed1(fusedGemm),
+	"com.microsoft.FusedMatMul": decomposed1(fusedMatMul),
+
 	// opaque.go
 	Domain + "." + ConvWeightGrad: {vjp: vjpConvWeightGrad},
 	Domain + "." + ConvInputGrad:  {vjp: vjpConvInputGrad},
@@ -128,6 +137,7 @@ var table = map[string]row{
 	"MatMul": {vjp: vjpMatMul, broadcast: true},
 	"Gemm":   {vjp: vjpGemm, broadcast: true},
 	"Einsum": {vjp: vjpEinsum},
+	"Det":    decomposed1(det),
 
 	// vjp_pool.go
 	"AveragePool":  {vjp: vjpAveragePool},
@@ -137,24 +147,25 @@ var table = map[string]row{
 	"MaxUnpool":    {vjp: vjpMaxUnpool},
 
 	// vjp_shape.go
-	"Identity":     moves(vjpIdentity),
-	"Dropout":      {vjp: vjpDropout},
-	"Cast":         {vjp: vjpCast},
-	"CastLike":     {vjp: vjpCast},
-	"Reshape":      moves(vjpReshape),
-	"Flatten":      moves(vjpReshape),
-	"Squeeze":      moves(vjpReshape),
-	"Unsqueeze":    moves(vjpReshape),
-	"Transpose":    moves(vjpTranspose),
-	"Concat":       moves(vjpConcat),
-	"Split":        moves(vjpSplit),
-	"Slice":        moves(vjpSlice),
-	"Pad":          moves(vjpPad),
-	"Expand":       {vjp: vjpExpand, broadcast: true, carry: true},
-	"Tile":         moves(vjpTile),
-	"DepthToSpace": moves(vjpDepthToSpace),
-	"SpaceToDepth": moves(vjpSpaceToDepth),
-	"Trilu":        moves(vjpTrilu),
+	"Identity":      moves(vjpIdentity),
+	"Dropout":       {vjp: vjpDropout},
+	"Cast":          {vjp: vjpCast},
+	"CastLike":      {vjp: vjpCast},
+	"Reshape":       moves(vjpReshape),
+	"Flatten":       moves(vjpReshape),
+	"Squeeze":       moves(vjpReshape),
+	"Unsqueeze":     moves(vjpReshape),
+	"Transpose":     moves(vjpTranspose),
+	"Concat":        moves(vjpConcat),
+	"Split":         moves(vjpSplit),
+	"Slice":         moves(vjpSlice),
+	"Pad":           moves(vjpPad),
+	"Expand":        {vjp: vjpExpand, broadcast: true, carry: true},
+	"Tile":          moves(vjpTile),
+	"DepthToSpace":  moves(vjpDepthToSpace),
+	"SpaceToDepth":  moves(vjpSpaceToDepth),
+	"Trilu":         moves(vjpTrilu),
+	"CenterCropPad": decomposed1(centerCropPad),
 
 	// vjp_index.go
 	"Gather":          moves(vjpGather),
@@ -165,6 +176,7 @@ var table = map[string]row{
 	"TopK":            {vjp: vjpTopK},
 	"OneHot":          {vjp: vjpOneHot},
 	"ReverseSequence": moves(vjpReverseSequence),
+	"Compress":        decomposed1(compress),
 
 	// vjp_loss.go
 	"NegativeLogLikelihoodLoss": {vjp: vjpLoss},
@@ -178,14 +190,28 @@ var table = map[string]row{
 	"AffineGrid": decomposed1(affineGrid),
 
 	// vjp_roi.go
-	"RoiAlign": decomposed1(roiAlign),
+	"RoiAlign":   decomposed1(roiAlign),
+	"MaxRoiPool": decomposed1(maxRoiPool),
 
 	// vjp_attention.go
 	"Attention":                        decomposed(attention),
 	"com.microsoft.MultiHeadAttention": decomposed(multiHead),
+	"RotaryEmbedding":                  decomposed1(rotary),
+
+	// vjp_signal.go
+	"DFT": decomposed1(fourier),
+
+	// vjp_recurrent.go
+	"RNN":  decomposed(rnn),
+	"GRU":  decomposed(gru),
+	"LSTM": decomposed(lstm),
 
 	// branch.go
 	"If": {vjp: noInput, branches: true},
+
+	// unroll.go
+	"Loop": decomposed(loop),
+	"Scan": decomposed(scan),
 
 	// vjp_quant.go
 	"QuantizeLinear":   {vjp: vjpQuantize, quantizes: true},

@@ -200,3 +200,62 @@ func (c *call) unpacked(n int64) (q, k, v *ir.Value, ok bool) {
 	}
 	return q, c.heads(parts[1], n), c.heads(parts[2], n), true
 }
+
+// rotary turns pairs of elements of each head by the angles whose cosines and sines are given, by position or at position_ids.
+func rotary(c *call) *ir.Value {
+	x := c.in(0)
+	flat := c.rank(x) == 3
+	beside := int64(1) // the axis of the heads
+	if flat {
+		n := c.n.Int("num_heads", 0)
+		if size := c.along(x, 2); n < 1 || size%n != 0 {
+			return c.fail("%d heads in a value of shape %v", n, x.Shape())
+		}
+		x, beside = c.reshape(x, c.free(x), c.along(x, 1), n, c.along(x, 2)/n), 2
+	}
+	if c.rank(x) != 4 {
+		return c.fail("input of shape %v", x.Shape())
+	}
+	size := c.along(x, 3)
+	turned := c.n.Int("rotary_embedding_dim", 0)
+	if turned == 0 {
+		turned = size
+	}
+	if c.Err() != nil || turned > size || turned%2 != 0 {
+		return c.fail("rotary_embedding_dim %d in heads of %d", turned, size)
+	}
+	angle := func(i int) *ir.Value {
+		v := c.in(i)
+		if at := c.in(3); at != nil {
+			v = c.Op("Gather", []*ir.Value{v, at}, ir.AInt("axis", 0))
+		}
+		return c.op("Unsqueeze", v, c.Int64s(beside))
+	}
+	cos, sin := angle(1), angle(2)
+	part := func(from, to, step int64) *ir.Value {
+		if from == 0 && to == size && step == 1 {
+			return x
+		}
+		return c.slice(x, []int64{from}, []int64{to}, []int64{3}, []int64{step})
+	}
+	between := c.n.Int("interleaved", 0) != 0
+	a, b := part(0, turned/2, 1), part(turned/2, turned, 1)
+	if between {
+		a, b = part(0, turned, 2), part(1, turned, 2)
+	}
+	re, im := c.sub(c.mul(cos, a), c.mul(sin, b)), c.add(c.mul(sin, a), c.mul(cos, b))
+	var y *ir.Value
+	if between {
+		y = c.joined([]*ir.Value{c.op("Unsqueeze", re, c.Int64s(4)), c.op("Unsqueeze", im, c.Int64s(4))}, 4)
+		y = c.reshape(y, c.free(x), c.along(x, 1), c.along(x, 2), turned)
+	} else {
+		y = c.joined([]*ir.Value{re, im}, 3)
+	}
+	if turned < size {
+		y = c.joined([]*ir.Value{y, part(turned, size, 1)}, 3)
+	}
+	if flat {
+		y = c.reshape(y, c.free(x), c.along(x, 1), c.along(x, 2)*size)
+	}
+	return y
+}

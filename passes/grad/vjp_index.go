@@ -108,7 +108,7 @@ func (c *call) scatterAdd(g, idx *ir.Value, axis, dim int64) *ir.Value {
 	line := repeat(1, len(d))
 	line[axis] = d[axis]
 	at := c.op("Expand", c.reshape(idx, line...), c.Int64s(d...))
-	return c.Op("ScatterElements", []*ir.Value{c.expand0(out), at, g}, ir.AInt("axis", axis), ir.AString("reduction", "add"))
+	return c.accumulated("ScatterElements", c.expand0(out), at, g, ir.AInt("axis", axis))
 }
 
 func vjpGather(c *call, i int) *ir.Value {
@@ -149,16 +149,14 @@ func vjpGatherElements(c *call, i int) *ir.Value {
 	if i != 0 {
 		return nil
 	}
-	return c.Op("ScatterElements", []*ir.Value{c.zeros(c.in(0)), c.in(1), c.dy()},
-		ir.AInt("axis", c.n.Int("axis", 0)), ir.AString("reduction", "add"))
+	return c.accumulated("ScatterElements", c.zeros(c.in(0)), c.in(1), c.dy(), ir.AInt("axis", c.n.Int("axis", 0)))
 }
 
 func vjpTopK(c *call, i int) *ir.Value {
 	if i != 0 {
 		return nil
 	}
-	return c.Op("ScatterElements", []*ir.Value{c.zeros(c.in(0)), c.out(1), c.dy()},
-		ir.AInt("axis", c.n.Int("axis", -1)), ir.AString("reduction", "add"))
+	return c.accumulated("ScatterElements", c.zeros(c.in(0)), c.out(1), c.dy(), ir.AInt("axis", c.n.Int("axis", -1)))
 }
 
 // vjpOneHot gives the values off and on the sums of the cotangents where they stand.
@@ -248,4 +246,28 @@ func (c *call) lateTuples(xd, id []int64, b int) *ir.Value {
 		base[t] = int64(t) / (tuples / batches) * f
 	}
 	return c.add(flat, c.Int64s(base...))
+}
+
+// compress gathers the elements, or the slices along an axis, that a condition chooses.
+func compress(c *call) *ir.Value {
+	x := c.in(0)
+	axis := int64(0)
+	if a := c.n.Attr("axis"); a != nil {
+		axis = c.axis(a.I, c.rank(x))
+	} else {
+		x = c.reshape(x, -1)
+	}
+	var chosen *ir.Value
+	if flags, ok := constInts(c.in(1)); ok {
+		var at []int64
+		for i, f := range flags {
+			if f != 0 {
+				at = append(at, int64(i))
+			}
+		}
+		chosen = c.Int64s(at...)
+	} else {
+		chosen = c.op("Squeeze", c.op("NonZero", c.in(1)), c.Int64s(0))
+	}
+	return c.Op("Gather", []*ir.Value{x, chosen}, ir.AInt("axis", axis))
 }

@@ -191,3 +191,49 @@ func implicitOutput(lhs string) string {
 	}
 	return string(out)
 }
+
+// det expands the determinants of [..., M, M] for M up to 4.
+func det(c *call) *ir.Value {
+	x := c.in(0)
+	rank := c.rank(x)
+	if rank < 2 {
+		return c.fail("input of shape %v", x.Shape())
+	}
+	row, column := int64(rank-2), int64(rank-1)
+	m := c.along(x, column)
+	if c.Err() == nil && (m < 1 || m > 4) {
+		return c.fail("determinants of size %d: 1 to 4 have a gradient", m)
+	}
+	var rows [][]*ir.Value
+	for _, r := range c.split(x, row, m) {
+		rows = append(rows, c.split(r, column, m))
+	}
+	if c.Err() != nil {
+		return nil
+	}
+	return c.op("Squeeze", c.expanded(rows), c.Int64s(row, column))
+}
+
+// expanded is the determinant of a square of values, by its first row.
+func (c *call) expanded(rows [][]*ir.Value) *ir.Value {
+	sum := rows[0][0]
+	if len(rows) == 1 {
+		return sum
+	}
+	for k, v := range rows[0] {
+		var rest [][]*ir.Value
+		for _, r := range rows[1:] {
+			rest = append(rest, append(append([]*ir.Value{}, r[:k]...), r[k+1:]...))
+		}
+		term := c.mul(v, c.expanded(rest))
+		switch {
+		case k == 0:
+			sum = term
+		case k%2 == 1:
+			sum = c.sub(sum, term)
+		default:
+			sum = c.add(sum, term)
+		}
+	}
+	return sum
+}

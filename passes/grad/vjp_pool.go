@@ -65,12 +65,15 @@ func vjpMaxPool(c *call, _ int) *ir.Value {
 	if len(c.cots) > 1 && c.cots[1] != nil {
 		return c.fail("no rule for output Indices")
 	}
-	if c.n.Int("storage_order", 0) != 0 {
-		return c.fail("storage_order 1")
-	}
 	idx := c.out(1)
-	if idx == nil {
-		idx = c.Node(ir.NodeSpec{Op: "MaxPool", Inputs: []*ir.Value{x}, Attrs: c.n.Attrs()}, 2)[1]
+	if columns := c.n.Int("storage_order", 0) != 0; idx == nil || columns {
+		var at []ir.Attr
+		for _, a := range c.n.Attrs() {
+			if a.Name != "storage_order" {
+				at = append(at, a)
+			}
+		}
+		idx = c.Node(ir.NodeSpec{Op: "MaxPool", Inputs: []*ir.Value{x}, Attrs: at}, 2)[1]
 	}
 	return c.scatterFlat(x, c.reshape(idx, -1), c.reshape(c.dy(), -1))
 }
@@ -78,8 +81,7 @@ func vjpMaxPool(c *call, _ int) *ir.Value {
 // scatterFlat adds updates to a zero tensor of the shape of like, at indices into its flat form.
 func (c *call) scatterFlat(like, idx, updates *ir.Value) *ir.Value {
 	flat := c.reshape(c.zeros(like), -1)
-	s := c.Op("ScatterElements", []*ir.Value{flat, idx, updates}, ir.AInt("axis", 0), ir.AString("reduction", "add"))
-	return c.like(s, like)
+	return c.like(c.accumulated("ScatterElements", flat, idx, updates, ir.AInt("axis", 0)), like)
 }
 
 // powerSum gives the p-th root of the sums that sum makes of |x|^p.

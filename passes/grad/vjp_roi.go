@@ -1,6 +1,10 @@
 package grad
 
-import "mqatc/onnx/ir"
+import (
+	"math"
+
+	"mqatc/onnx/ir"
+)
 
 // roiAlign averages samples in each cell of each region. Bilinear sampling is separable, so a region's result is the product of a
 // matrix of row weights, its image and a matrix of column weights.
@@ -84,4 +88,52 @@ func (c *call) roiSamples(size *ir.Value) (at, taken, count *ir.Value) {
 	count = c.op("Unsqueeze", c.mask(least), c.Int64s(2))
 	taken = c.mask(c.op("Less", k, c.op("Unsqueeze", c.mask(whole), c.Int64s(2))))
 	return c.div(c.add(k, c.num(0.5)), count), taken, count
+}
+
+// maxRoiPool takes the largest element of each cell of each region, columns first. Cells have whole elements as corners, so regions
+// have no gradient; an empty cell gives zero.
+func maxRoiPool(c *call) *ir.Value {
+	x, rois := c.in(0), c.in(1)
+	xd, size := c.dims(x), c.n.Ints("pooled_shape")
+	if c.Err() != nil || len(xd) != 4 || len(size) != 2 {
+		return c.fail("input of shape %v, pooled_shape %v", x.Shape(), size)
+	}
+	image := c.Op("Cast", []*ir.Value{c.slice(rois, []int64{0}, []int64{1}, []int64{1}, []int64{1})}, ir.AInt("to", int64(ir.Int64)))
+	y := c.Op("Gather", []*ir.Value{x, c.op("Squeeze", image, c.Int64s(1))}, ir.AInt("axis", 0)) // [regions, C, H, W]
+	rows, full := c.roiCells(rois, 1, size[0], xd[2])
+	columns, fullColumns := c.roiCells(rois, 0, size[1], xd[3])
+	lowest := c.num(math.Inf(-1))
+	most := func(v *ir.Value, axis int64) *ir.Value {
+		return c.Op("ReduceMax", []*ir.Value{v}, ir.AInts("axes", axis), ir.AInt("keepdims", 0))
+	}
+	in := c.op("Unsqueeze", rows, c.Int64s(1, 4)) // [regions, 1, cells, H, 1]
+	y = most(c.op("Where", in, c.op("Unsqueeze", y, c.Int64s(2)), lowest), 3)
+	in = c.op("Unsqueeze", columns, c.Int64s(1, 2)) // [regions, 1, 1, cells, W]
+	y = most(c.op("Where", in, c.op("Unsqueeze", y, c.Int64s(3)), lowest), 4)
+	some := c.op("And", c.op("Unsqueeze", full, c.Int64s(1, 3)), c.op("Unsqueeze", fullColumns, c.Int64s(1, 2)))
+	return c.op("Where", some, y, c.num(0))
+}
+
+// roiCells tells which elements along an axis of size dim are in each cell of each region, [regions, cells, dim], and which cells have
+// any, [regions, cells]; axis is that of the regions' corners, 0 for x.
+func (c *call) roiCells(rois *ir.Value, axis, cells, dim int64) (in, some *ir.Value) {
+	corner := func(k int64) *ir.Value {
+		v := c.slice(rois, []int64{1 + axis + k}, []int64{2 + axis + k}, []int64{1}, []int64{1})
+		return c.op("Floor", c.add(c.scale(v, float64(c.n.Float("spatial_scale", 1))), c.num(0.5)))
+	}
+	numbers := func(n int64, first float64) []float64 {
+		v := make([]float64, n)
+		for i := range v {
+			v[i] = first + float64(i)
+		}
+		return v
+	}
+	from := corner(0)
+	step := c.div(c.op("Max", c.add(c.sub(corner(2), from), c.num(1)), c.num(1)), c.num(float64(cells)))
+	start := c.add(from, c.op("Floor", c.mul(step, c.floats(numbers(cells, 0), 1, cells))))
+	end := c.add(from, c.op("Ceil", c.mul(step, c.floats(numbers(cells, 1), 1, cells))))
+	start, end = c.op("Clip", start, c.num(0), c.num(float64(dim))), c.op("Clip", end, c.num(0), c.num(float64(dim)))
+	at := c.floats(numbers(dim, 0), 1, 1, dim)
+	before := c.op("Less", at, c.op("Unsqueeze", start, c.Int64s(2)))
+	return c.op("And", c.op("Not", before), c.op("Less", at, c.op("Unsqueeze", end, c.Int64s(2)))), c.op("Less", start, end)
 }

@@ -27,15 +27,23 @@ func gridSample(c *call) *ir.Value {
 		at := c.reshape(c.slice(grid, []int64{k}, []int64{k + 1}, []int64{2}, []int64{1}), gd[0], points)
 		taps = append(taps, c.gridTaps(at, xd[2+a]))
 	}
+	y := c.sampled(flat, taps, xd[2:], points)
+	return c.reshape(y, append([]int64{xd[0], xd[1]}, gd[1:len(gd)-1]...)...)
+}
+
+// sampled reads flat [N, C, product(sizes)] at points, [N, C, points]: the sum over one tap of every axis, in all ways. The size N may
+// be free.
+func (c *call) sampled(flat *ir.Value, taps [][]tap, sizes []int64, points int64) *ir.Value {
+	to := []int64{max(c.free(flat), 1), c.along(flat, 1), points}
 	var sum *ir.Value
 	for _, pick := range combinations(taps) {
 		index, weight := pick[0].at, pick[0].weight
-		for a := 1; a < axes; a++ {
-			index = c.add(c.scale(index, float64(xd[2+a])), pick[a].at)
+		for a := 1; a < len(sizes); a++ {
+			index = c.add(c.scale(index, float64(sizes[a])), pick[a].at)
 			weight = c.mul(weight, pick[a].weight)
 		}
 		index = c.op("Unsqueeze", c.Op("Cast", []*ir.Value{index}, ir.AInt("to", int64(ir.Int64))), c.Int64s(1))
-		index = c.op("Expand", index, c.Int64s(gd[0], xd[1], points))
+		index = c.op("Expand", index, c.Int64s(to...))
 		v := c.Op("GatherElements", []*ir.Value{flat, index}, ir.AInt("axis", 2))
 		v = c.mul(v, c.op("Unsqueeze", weight, c.Int64s(1)))
 		if sum == nil {
@@ -44,7 +52,15 @@ func gridSample(c *call) *ir.Value {
 			sum = c.add(sum, v)
 		}
 	}
-	return c.reshape(sum, append([]int64{xd[0], xd[1]}, gd[1:len(gd)-1]...)...)
+	return sum
+}
+
+// free is the size of v along its first axis, -1 where it is not static.
+func (c *call) free(v *ir.Value) int64 {
+	if s := v.Shape(); len(s) > 0 && s[0].Known() {
+		return s[0].Size
+	}
+	return -1
 }
 
 // combinations picks one tap of every axis in all ways.
@@ -84,29 +100,36 @@ func (c *call) gridTaps(g *ir.Value, dim int64) []tap {
 	if mode == "nearest" {
 		return []tap{c.padTap(c.op("Round", x), c.filled(1, 1, 1), pad, lo, hi, last)}
 	}
+	if !cubic {
+		return c.linearTaps(x, pad, lo, hi, last)
+	}
 	floor := c.op("Floor", x)
 	t := c.sub(x, floor)
 	var out []tap
-	put := func(k float64, w *ir.Value) {
-		at := floor
-		if k != 0 {
-			at = c.add(floor, c.num(k))
-		}
-		out = append(out, c.padTap(at, w, pad, lo, hi, last))
-	}
-	if !cubic {
-		put(0, c.sub(c.num(1), t))
-		put(1, t)
-		return out
-	}
 	for k := -1.0; k <= 2; k++ {
 		s := c.sub(c.num(k), t) // distance, of known sign
 		if k < 1 {
 			s = c.neg(s)
 		}
-		put(k, c.keys(s, k == 0 || k == 1))
+		w := c.keys(s, k == 0 || k == 1)
+		out = append(out, c.padTap(c.moved(floor, k), w, pad, lo, hi, last))
 	}
 	return out
+}
+
+// linearTaps are the taps of linear interpolation at positions x, counted in elements, along an axis whose last element is last.
+func (c *call) linearTaps(x *ir.Value, pad string, lo, hi, last float64) []tap {
+	floor := c.op("Floor", x)
+	t := c.sub(x, floor)
+	near := c.padTap(floor, c.sub(c.num(1), t), pad, lo, hi, last)
+	return []tap{near, c.padTap(c.moved(floor, 1), t, pad, lo, hi, last)}
+}
+
+func (c *call) moved(at *ir.Value, k float64) *ir.Value {
+	if k == 0 {
+		return at
+	}
+	return c.add(at, c.num(k))
 }
 
 // keys is Keys' cubic kernel with a = -0.75 at distance s, within 1 when near, else between 1 and 2.

@@ -61,3 +61,14 @@ func (c *call) scattered(i int, read func(x *ir.Value) *ir.Value, write func(x, 
 		return c.fail("reduction %q", red)
 	}
 }
+
+// accumulated adds g to a tensor by a scatter. onnxruntime's CPU provider has none that adds 16-bit floats: those are added in float32.
+func (c *call) accumulated(op string, onto, at, g *ir.Value, more ...ir.Attr) *ir.Value {
+	narrow := g.DType()
+	more = append(more, ir.AString("reduction", "add"))
+	if narrow != ir.Float16 && narrow != ir.BFloat16 {
+		return c.Op(op, []*ir.Value{onto, at, g}, more...)
+	}
+	to := func(v *ir.Value, d ir.DType) *ir.Value { return c.Op("Cast", []*ir.Value{v}, ir.AInt("to", int64(d))) }
+	return to(c.Op(op, []*ir.Value{to(onto, ir.Float32), at, to(g, ir.Float32)}, more...), narrow)
+}

@@ -361,3 +361,38 @@ func (c *call) cut(g, x *ir.Value, lo, hi []int64) *ir.Value {
 	}
 	return c.pad(g, plo, phi)
 }
+
+// centerCropPad cuts or pads axes to constant sizes; what is odd goes to the end.
+func centerCropPad(c *call) *ir.Value {
+	x := c.in(0)
+	size, ok := constInts(c.in(1))
+	if !ok {
+		return c.fail("sizes must be constants")
+	}
+	rank := c.rank(x)
+	axes := c.n.Ints("axes")
+	if len(axes) == 0 {
+		axes = seq(0, rank)
+	}
+	if len(axes) != len(size) {
+		return c.fail("%d sizes for %d axes", len(size), len(axes))
+	}
+	var starts, ends, cut []int64
+	lo, hi := repeat(0, rank), repeat(0, rank)
+	for i, a := range axes {
+		a = c.axis(a, rank)
+		have := c.along(x, a)
+		if c.Err() != nil {
+			return nil
+		}
+		if d := have - size[i]; d > 0 {
+			starts, ends, cut = append(starts, d/2), append(ends, d/2+size[i]), append(cut, a)
+		} else {
+			lo[a], hi[a] = -d/2, -d-(-d/2)
+		}
+	}
+	if len(cut) > 0 {
+		x = c.slice(x, starts, ends, cut, repeat(1, len(cut)))
+	}
+	return c.pad(x, lo, hi)
+}

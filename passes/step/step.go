@@ -145,22 +145,11 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 			return nil, fmt.Errorf("pass %s: %w", Pass, err)
 		}
 	}
-	uniqueNames(s.Graph)
+	s.Graph.UniqueNodeNames()
 	if err := s.Verify(); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
 	return s, nil
-}
-
-// uniqueNames renames nodes whose name another one has, as a merged loss or an added node may; onnxruntime refuses such graphs.
-func uniqueNames(g *ir.Graph) {
-	seen := map[string]bool{}
-	for n := g.First(); n != nil; n = n.Next() {
-		for i, name := 2, n.Name; n.Name != "" && seen[n.Name]; i++ {
-			n.Name = fmt.Sprintf("%s_%d", name, i)
-		}
-		seen[n.Name] = true
-	}
 }
 
 func (o *Options) check() error {

@@ -6,14 +6,15 @@ import (
 )
 
 // Trainable lists the trained tensors of m, each once, in graph order: the float constants that are weight, bias, scale or shift
-// of a Conv, ConvTranspose, Gemm, MatMul or a normalization, decomposed ones included. Weights of rank 2 and more get Decay.
+// of a Conv, ConvTranspose, DeformConv, Gemm, MatMul, LSTM, GRU, RNN or a normalization, decomposed ones included. Weights of rank 2 and
+// more get Decay.
 func Trainable(m *ir.Model) []Param {
 	var out []Param
 	for _, p := range weights.Find(m.Graph) {
 		if p.Value.Init().DType() != ir.Float32 {
 			continue
 		}
-		out = append(out, Param{Name: p.Value.Name(), Decay: p.Kind == weights.Weight && len(p.Value.Init().Dims()) > 1})
+		out = append(out, Param{Name: p.Value.Name(), Decay: p.Decays()})
 	}
 	return out
 }

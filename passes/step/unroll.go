@@ -49,7 +49,7 @@ func Unroll(s *ir.Model, k int) (*ir.Model, error) {
 	if err := prune(m.Graph); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
-	uniqueNames(m.Graph)
+	m.Graph.UniqueNodeNames()
 	if err := m.Verify(); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}

@@ -14,10 +14,11 @@ const (
 	Bias               // added per output channel
 	Scale              // multiplied per channel: normalizations, decomposed ones included, learned scalars, PRelu slopes
 	Shift              // added per channel by a normalization
+	Other              // multiplied and summed over by operators whose weights stay float: LSTM, GRU, RNN, DeformConv
 )
 
 // String is the kind's name.
-func (k Kind) String() string { return [...]string{"weight", "bias", "scale", "shift"}[k] }
+func (k Kind) String() string { return [...]string{"weight", "bias", "scale", "shift", "other"}[k] }
 
 // Param is one trained tensor with the nodes that read it, in graph order.
 type Param struct {
@@ -25,6 +26,9 @@ type Param struct {
 	Kind  Kind
 	Nodes []*ir.Node
 }
+
+// Decays reports whether weight decay is meant for the tensor: for what is multiplied and summed over.
+func (p Param) Decays() bool { return p.Kind == Weight || p.Kind == Other }
 
 // Elements is the number of elements.
 func (p Param) Elements() int64 {
@@ -59,8 +63,8 @@ func Copies(g *ir.Graph) map[string]int64 {
 }
 
 // Find lists the trained tensors of g, each once, in the graph order of their first reader. They are the float constants that
-// are weight, bias, scale or shift of a Conv, ConvTranspose, Gemm, MatMul or a normalization, decomposed ones included; running
-// statistics, shape constants, anchors and the constants of activation functions are not among them.
+// are weight, bias, scale or shift of a Conv, ConvTranspose, DeformConv, Gemm, MatMul, LSTM, GRU, RNN or a normalization, decomposed
+// ones included; running statistics, shape constants, anchors and the constants of activation functions are not among them.
 func Find(g *ir.Graph) []Param {
 	var out []Param
 	at := map[*ir.Value]int{}
@@ -109,6 +113,16 @@ func Find(g *ir.Graph) []Param {
 				add(source(n.Input(1)), n, Scale)
 				add(source(n.Input(2)), n, Shift)
 			}
+			touched = true
+		case n.Is("LSTM"), n.Is("GRU"), n.Is("RNN"):
+			add(source(n.Input(1)), n, Other)
+			add(source(n.Input(2)), n, Other)
+			add(source(n.Input(3)), n, Bias)
+			add(source(n.Input(7)), n, Scale)
+			touched = true
+		case n.Is("DeformConv"):
+			add(source(n.Input(1)), n, Other)
+			add(source(n.Input(3)), n, Bias)
 			touched = true
 		case n.Is("PRelu"):
 			add(source(n.Input(1)), n, Scale)

@@ -10,6 +10,46 @@ import (
 	"mqatc/passes/weights"
 )
 
+// TestRecurrentWeights: the weights, biases and peepholes of an LSTM are trained in float, its first states and lengths are not, and what it
+// gives is learned.
+func TestRecurrentWeights(t *testing.T) {
+	m := ir.NewModel("m", 19)
+	g := m.Graph
+	b := ir.NewBuilder(g, "", op.InferNode)
+	constant := func(name string, dims ...int64) *ir.Value {
+		n, _ := ir.NumElements(dims)
+		x, err := ir.FromFloat32s(make([]float32, n), dims...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := g.AddInitializer(name, x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	x, err := g.AddInput("x", ir.TensorType(ir.Float32, ir.StaticShape(7, 2, 3)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	y := b.Op("LSTM", []*ir.Value{x, constant("w", 1, 16, 3), constant("r", 1, 16, 4), constant("b", 1, 32), nil, constant("h", 1, 2, 4),
+		constant("c", 1, 2, 4), constant("p", 1, 12)}, ir.AInt("hidden_size", 4))
+	y = b.Op("Reshape", []*ir.Value{y, b.Int64s(1, 2, 7, 4)})
+	y = b.Op("DeformConv", []*ir.Value{y, constant("d.w", 3, 2, 2, 2), constant("offset", 1, 8, 6, 3), constant("d.b", 3)})
+	b.Op("Mul", []*ir.Value{y, constant("scale", 3, 1, 1)})
+	if b.Err() != nil {
+		t.Fatal(b.Err())
+	}
+	var got []string
+	for _, p := range weights.Find(g) {
+		got = append(got, fmt.Sprintf("%s:%s:%v", p.Value.Name(), p.Kind, p.Decays()))
+	}
+	want := []string{"w:other:true", "r:other:true", "b:bias:false", "p:scale:false", "d.w:other:true", "d.b:bias:false", "scale:scale:false"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+}
+
 func TestWhatIsTrained(t *testing.T) {
 	m := ir.NewModel("m", 17)
 	g := m.Graph

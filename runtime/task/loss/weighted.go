@@ -80,6 +80,7 @@ func Weighted(losses []*Loss, weights []float64) (*Loss, error) {
 	if err := b.Err(); err != nil {
 		return nil, fmt.Errorf("loss %s: %w", all.Name, err)
 	}
+	g.UniqueNodeNames()
 	return all, g.SetOutputs(out)
 }
 
