@@ -67,6 +67,21 @@ func channels(d []int64, c int64) bool {
 	return slices.Equal(d, []int64{1, c, 1, 1}) || slices.Equal(d, []int64{c, 1, 1})
 }
 
+// requantized takes QuantizeLinear and DequantizeLinear of a whole tensor together.
+func requantized(l *lowerer, n *ir.Node) *ir.Value {
+	q := from(n.Input(0), "QuantizeLinear")
+	d, ok := dims4(n.Output(0))
+	if q == nil || !ok || !l.whole(d[1]) || n.Output(0).IsOutput() || l.blocked[q.Input(0)] == nil || product(dimsOf(n.Input(1))) != 1 || product(dimsOf(q.Input(1))) != 1 {
+		return nil
+	}
+	in := slices.Clone(q.Inputs())
+	in[0] = l.blocked[q.Input(0)]
+	codes := l.b.Op("QuantizeLinear", in, q.Attrs()...)
+	in = slices.Clone(n.Inputs())
+	in[0] = codes
+	return l.b.Op("DequantizeLinear", in, n.Attrs()...)
+}
+
 // concat joins blocked values along the channels.
 func concat(l *lowerer, n *ir.Node) *ir.Value {
 	d, ok := dims4(n.Output(0))

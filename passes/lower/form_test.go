@@ -113,7 +113,7 @@ func TestCostsThatFail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &builder{ir.NewBuilder(m.Graph, "", nil), t, rand.New(rand.NewPCG(1, 7)), m, nil}
+		b := &builder{ir.NewBuilder(m.Graph, "", nil), t, rand.New(rand.NewPCG(1, 7)), m, nil, nil}
 		w := b.init("w", 1, 16, 16, 3, 3)
 		y := b.Node(ir.NodeSpec{Op: "Conv", Inputs: []*ir.Value{x, w}, Attrs: []ir.Attr{ir.AInts("pads", 1, 1, 1, 1)}}, 1)[0]
 		y.Type = ir.TensorType(ir.Float32, ir.StaticShape(1, 16, 8, 8))

@@ -129,8 +129,14 @@ func (l *lowerer) run() error {
 				return err
 			}
 		}
+		codes := from(n.Input(0), "QuantizeLinear")
 		if err := l.g.Remove(n); err != nil {
 			return err
+		}
+		if codes != nil && n.Op == "DequantizeLinear" && !codes.Output(0).Used() {
+			if err := l.g.Remove(codes); err != nil {
+				return err
+			}
 		}
 	}
 	return l.b.Err()
@@ -192,6 +198,8 @@ func ruleOf(n *ir.Node) rule {
 		return elementwise
 	case binary[n.Op]:
 		return elementwise
+	case n.Op == "DequantizeLinear":
+		return requantized
 	case n.Op == "Concat":
 		return concat
 	case n.Op == "MaxPool":

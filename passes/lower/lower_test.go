@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"mqatc/onnx/format"
@@ -31,6 +32,7 @@ type builder struct {
 	m *ir.Model
 	// costs of the lowered step; may be nil.
 	costs lower.Costs
+	more  []string // parameters beside those that step.Trainable finds
 }
 
 func newBuilder(t *testing.T, seed uint64, dims ...int64) (*builder, *ir.Value) {
@@ -40,7 +42,7 @@ func newBuilder(t *testing.T, seed uint64, dims ...int64) (*builder, *ir.Value) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &builder{ir.NewBuilder(m.Graph, "", op.InferNode), t, rand.New(rand.NewPCG(seed, 7)), m, nil}, x
+	return &builder{ir.NewBuilder(m.Graph, "", op.InferNode), t, rand.New(rand.NewPCG(seed, 7)), m, nil, nil}, x
 }
 
 func (b *builder) init(name string, size float64, dims ...int64) *ir.Value {
@@ -116,6 +118,11 @@ func (b *builder) compare(y *ir.Value) (lowered *ir.Model) {
 	}
 	for k, lowering := range []func(*ir.Model) error{nil, lower.New(lower.Machine{Block: block, Costs: b.costs})} {
 		params := step.Trainable(b.m)
+		for _, name := range b.more {
+			if !slices.ContainsFunc(params, func(p step.Param) bool { return p.Name == name }) {
+				params = append(params, step.Param{Name: name})
+			}
+		}
 		s, err := step.Build(b.m, step.Options{Loss: l, Params: params, EmitGrads: true, Optimizer: step.Optimizer{Name: "sgd"}, Lower: lowering})
 		if err != nil {
 			b.t.Fatal(err)
@@ -255,6 +262,54 @@ func TestNumbersAreSpelledOut(t *testing.T) {
 	}
 	if met < 2 {
 		t.Errorf("%d nodes work on the weights", met)
+	}
+}
+
+// fake adds fake quantization of x with a step size that is trained.
+func (b *builder) fake(name string, x *ir.Value, lo, hi float32, step float64, dims ...int64) *ir.Value {
+	s := b.init(name, 0, dims...)
+	n, _ := ir.NumElements(dims)
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(step * (1 + 0.1*b.r.Float64()))
+	}
+	t, err := ir.FromFloat32s(v, dims...)
+	if err == nil {
+		err = b.m.Graph.SetInit(s, t)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.more = append(b.more, name)
+	c := b.Op("Clip", []*ir.Value{b.Op("Div", []*ir.Value{x, s}), b.Float(lo), b.Float(hi)})
+	return b.Op("Mul", []*ir.Value{b.Op("Round", []*ir.Value{c}), s})
+}
+
+// Fake quantization keeps its gradients, by x and by step sizes, whichever values the backward pass reads: of activations of either sign,
+// with values beyond the bounds, and of weights by channel.
+func TestFakeQuantization(t *testing.T) {
+	orttest.TestLibrary(t)
+	for _, act := range []string{"Relu", "Tanh", "Clip"} {
+		for _, bounds := range [][2]float32{{-128, 127}, {0, 255}, {-8, 7}} {
+			t.Run(fmt.Sprint(act, bounds), func(t *testing.T) {
+				b, x := newBuilder(t, 9, 2, 3, 8, 8)
+				x = b.conv("first", x, layer{16, 3, 3, 1, one, one, [4]int64{1, 1, 1, 1}, act})
+				x = b.fake("steps", x, bounds[0], bounds[1], 0.7/float64(bounds[1]), 1)
+				w := b.fake("scales", b.init("w", 0.2, 24, 16, 1, 1), -8, 7, 0.05, 24, 1, 1, 1)
+				m := b.compare(b.Op("Conv", []*ir.Value{x, w}))
+				if n, want := count(m, "", "QuantizeLinear"), map[bool]int{true: 1}[bounds[0] != -8]; n != want {
+					t.Errorf("%d QuantizeLinear, want %d", n, want)
+				}
+				for _, n := range m.Graph.Nodes() {
+					if d, ok := n.Output(0).StaticDims(); n.Op == "QuantizeLinear" && ok && fmt.Sprint(d) != "[2 16 8 8]" {
+						t.Errorf("%v has sizes %v", n, d)
+					}
+					if n.Op == "ReorderInput" && n.Input(0).Producer() != nil && n.Input(0).Producer().Op == "DequantizeLinear" {
+						t.Errorf("%v: the layout is not kept through quantization", n)
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -9,10 +9,20 @@ import (
 )
 
 // A rewrite returns what takes the place of a node's only output, nil where it does not apply.
-var rewrites = []func(b *ir.Builder, n *ir.Node) *ir.Value{roundByAddition, scaledAndBack, negationLast}
+type rewrite func(b *ir.Builder, n *ir.Node) *ir.Value
 
 // simplify shortens what backward graphs and fake quantization bring: fewer passes over memory.
 func simplify(g *ir.Graph) error {
+	if err := apply(g, scaledAndBack, negationLast); err != nil {
+		return err
+	}
+	if err := fakeQuantization(g); err != nil {
+		return err
+	}
+	return apply(g, roundByAddition)
+}
+
+func apply(g *ir.Graph, rewrites ...rewrite) error {
 	b := ir.NewBuilder(g, Info.Name, op.InferNode)
 	for n := g.First(); n != nil; {
 		next := n.Next()
@@ -29,7 +39,7 @@ func simplify(g *ir.Graph) error {
 				if err := g.ReplaceAllUses(n.Output(0), v); err != nil {
 					return err
 				}
-				if err := g.Remove(n); err != nil {
+				if err := removeWith(g, n); err != nil {
 					return err
 				}
 				break
@@ -38,6 +48,23 @@ func simplify(g *ir.Graph) error {
 		n = next
 	}
 	return b.Err()
+}
+
+// removeWith removes n, and what it alone read.
+func removeWith(g *ir.Graph, n *ir.Node) error {
+	in := slices.Clone(n.Inputs())
+	if err := g.Remove(n); err != nil {
+		return err
+	}
+	for _, v := range in {
+		if v == nil || v.Producer() == nil || v.Producer().Graph() != g || slices.ContainsFunc(v.Producer().Outputs(), func(o *ir.Value) bool { return o.Used() || o.IsOutput() }) {
+			continue
+		}
+		if err := removeWith(g, v.Producer()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // number is the value of a constant of one element.
