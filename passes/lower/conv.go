@@ -46,8 +46,12 @@ func conv(l *lowerer, n *ir.Node) *ir.Value {
 	if act != nil {
 		attrs = append(attrs, fusedAttrs(act)...)
 	}
-	v := l.nchwc("Conv", []int64{dy[0], kp, dy[2], dy[3]}, ins, attrs...)
-	if act != nil {
+	return l.fuse(act, l.nchwc("Conv", []int64{dy[0], kp, dy[2], dy[3]}, ins, attrs...))
+}
+
+// fuse notes that v, a convolution's blocked output, is what act gives; nil is no activation.
+func (l *lowerer) fuse(act *ir.Node, v *ir.Value) *ir.Value {
+	if act != nil && v != nil {
 		l.fused[act] = true
 		l.blocked[act.Output(0)] = v
 	}
@@ -99,40 +103,6 @@ func windowOf(n *ir.Node) window {
 
 func (w window) dense() bool { return w.strides[0] == 1 && w.strides[1] == 1 }
 
-// inputGrad lowers the gradient of a convolution by its input.
-func inputGrad(l *lowerer, n *ir.Node) *ir.Value {
-	dy, w := n.Input(0), n.Input(1)
-	d, okD := dims4(dy)
-	dw, okW := dims4(w)
-	dx, okX := dims4(n.Output(0))
-	if !okD || !okW || !okX {
-		return nil
-	}
-	win := windowOf(n)
-	group := n.Int("group", 1)
-	if group > 1 {
-		if dw[1] != 1 || dw[0] != group || !l.whole(group) {
-			return nil
-		}
-		return l.depthwiseInputGrad(n, win, d, dx)
-	}
-	switch {
-	case win.dense():
-		pads := win.flipped()
-		if pads == nil {
-			return nil
-		}
-		return l.turnedConv(dy, w, win, pads, dx)
-	case product(win.kernel) == 1 && win.pads[0] == 0 && win.pads[1] == 0:
-		one := window{win.kernel, []int64{1, 1}, win.dilations, []int64{0, 0, 0, 0}}
-		y := l.turnedConv(dy, w, one, one.pads, []int64{d[0], dx[1], d[2], d[3]})
-		return l.spread(y, win.strides, dx)
-	case win.dilations[0] == 1 && win.dilations[1] == 1:
-		return l.phases(dy, w, win, d, dx)
-	}
-	return nil
-}
-
 // flipped are the pads of the convolution with the kernel turned round; nil where one would be negative.
 func (w window) flipped() []int64 {
 	out := make([]int64, 4)
@@ -147,7 +117,7 @@ func (w window) flipped() []int64 {
 }
 
 // turnedConv is the convolution of dy with w turned round, blocked, of C filled up.
-func (l *lowerer) turnedConv(dy, w *ir.Value, win window, pads, dx []int64) *ir.Value {
+func (l *lowerer) turnedConv(dy, w *ir.Value, win window, pads, dx []int64, t tail) *ir.Value {
 	dw, _ := w.StaticDims()
 	in, kp := dy, dw[0]
 	if kp >= l.block || l.blocked[dy] != nil {
@@ -155,8 +125,8 @@ func (l *lowerer) turnedConv(dy, w *ir.Value, win window, pads, dx []int64) *ir.
 	}
 	cp := l.up(dw[1])
 	weights := l.backward(l.filled(w, kp, cp))
-	return l.nchwc("Conv", []int64{dx[0], cp, dx[2], dx[3]}, []*ir.Value{in, weights}, ir.AInts("kernel_shape", win.kernel...), ir.AInts("strides", 1, 1),
-		ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", 1))
+	return l.nchwc("Conv", []int64{dx[0], cp, dx[2], dx[3]}, l.biased(t, cp, in, weights), append(t.attrs, ir.AInts("kernel_shape", win.kernel...),
+		ir.AInts("strides", 1, 1), ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", 1))...)
 }
 
 // spread puts zeros between the elements of a blocked value: those stand at multiples of the strides in sizes dx.
@@ -203,7 +173,7 @@ func (l *lowerer) fit(v *ir.Value, dx []int64) *ir.Value {
 }
 
 // depthwiseInputGrad convolves with the kernel turned round, after zeros between the elements where there are strides.
-func (l *lowerer) depthwiseInputGrad(n *ir.Node, win window, d, dx []int64) *ir.Value {
+func (l *lowerer) depthwiseInputGrad(dy, w *ir.Value, win window, d, dx []int64, t tail) *ir.Value {
 	pads := make([]int64, 4)
 	wide := []int64{d[0], d[1], (d[2]-1)*win.strides[0] + 1, (d[3]-1)*win.strides[1] + 1}
 	for i := range 2 {
@@ -214,7 +184,7 @@ func (l *lowerer) depthwiseInputGrad(n *ir.Node, win window, d, dx []int64) *ir.
 			return nil
 		}
 	}
-	x := l.toBlocked(n.Input(0))
+	x := l.toBlocked(dy)
 	if !win.dense() {
 		// The zeros at the end that spread leaves take the place of padding.
 		for i := range 2 {
@@ -224,6 +194,6 @@ func (l *lowerer) depthwiseInputGrad(n *ir.Node, win window, d, dx []int64) *ir.
 		}
 		x = l.spread(x, win.strides, wide)
 	}
-	return l.nchwc("Conv", dx, []*ir.Value{x, l.depthwise(n.Input(1), true)}, ir.AInts("kernel_shape", win.kernel...), ir.AInts("strides", 1, 1),
-		ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", dx[1]))
+	return l.nchwc("Conv", dx, l.biased(t, dx[1], x, l.depthwise(w, true)), append(t.attrs, ir.AInts("kernel_shape", win.kernel...),
+		ir.AInts("strides", 1, 1), ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", dx[1]))...)
 }
