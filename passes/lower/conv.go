@@ -41,9 +41,6 @@ func conv(l *lowerer, n *ir.Node) *ir.Value {
 	if l.choose(n, forms) != blocked {
 		return nil
 	}
-	if bias != nil {
-		bias = l.padChannels(bias, 0, kp)
-	}
 	act := activation(n)
 	if act != nil {
 		attrs = append(attrs, fusedAttrs(act)...)
@@ -62,21 +59,18 @@ func conv(l *lowerer, n *ir.Node) *ir.Value {
 			weights = l.forward(w, true)
 		}
 	}
-	v := l.joined(p, kp, func(from, to int64) *ir.Value {
-		ins := []*ir.Value{in, weights}
+	return l.fuse(act, l.joined(p, kp, func(from, to int64) *ir.Value {
+		part := weights
 		if p > 1 {
-			ins[1] = l.forward(l.slice(w, 0, from, to), true)
+			part = l.forward(l.slice(w, 0, from, to), true)
 		}
-		switch {
-		case bias == nil:
-		case p == 1:
-			ins = append(ins, bias)
-		default:
-			ins = append(ins, l.slice(bias, 0, from, to))
-		}
-		return l.nchwc("Conv", []int64{dy[0], to - from, dy[2], dy[3]}, ins, attrs...)
-	})
-	if act != nil {
+		return l.nchwc("Conv", []int64{dy[0], to - from, dy[2], dy[3]}, l.biased(tail{bias: bias}, kp, p, from, to, in, part), attrs...)
+	}))
+}
+
+// fuse notes that v, a convolution's blocked output, is what act gives; nil is no activation.
+func (l *lowerer) fuse(act *ir.Node, v *ir.Value) *ir.Value {
+	if act != nil && v != nil {
 		l.fused[act] = true
 		l.blocked[act.Output(0)] = v
 	}
@@ -171,66 +165,6 @@ const (
 // standardWork is the number of multiplications of an image from which on ConvTranspose is faster than blocked forms with strides.
 const standardWork = 4e6
 
-// inputGrad lowers the gradient of a convolution by its input.
-func inputGrad(l *lowerer, n *ir.Node) *ir.Value {
-	dy, w := n.Input(0), n.Input(1)
-	d, okD := dims4(dy)
-	dw, okW := dims4(w)
-	dx, okX := dims4(n.Output(0))
-	if !okD || !okW || !okX {
-		return nil
-	}
-	win := windowOf(n)
-	group := n.Int("group", 1)
-	if group > 1 {
-		if dw[1] != 1 || dw[0] != group || !l.whole(group) {
-			return nil
-		}
-		return l.depthwiseInputGrad(n, win, d, dx)
-	}
-	point := product(win.kernel) == 1 && win.pads[0] == 0 && win.pads[1] == 0
-	pads := win.flipped()
-	var forms []string
-	switch {
-	case win.dense() && pads != nil:
-		forms = []string{blocked}
-	case point:
-		forms = []string{spread}
-	default:
-		if win.dilations[0] == 1 && win.dilations[1] == 1 {
-			if _, _, _, _, pads := win.residues(d, dx); pads != nil {
-				forms = append(forms, phases)
-			}
-		}
-		if _, _, ok := win.stretched(d, dx); ok && !win.dense() {
-			forms = append(forms, stretch)
-		}
-	}
-	if len(forms) == 0 {
-		return nil
-	}
-	forms = append(forms, standard)
-	if images := product(dw) * d[2] * d[3]; !point && !win.dense() && dw[0] >= 64 && images >= standardWork {
-		slices.Reverse(forms)
-	}
-	switch l.choose(n, forms) {
-	case blocked:
-		return l.turnedConv(dy, w, win, pads, dx)
-	case spread:
-		one := window{win.kernel, []int64{1, 1}, win.dilations, []int64{0, 0, 0, 0}}
-		y := l.turnedConv(dy, w, one, one.pads, []int64{d[0], dx[1], d[2], d[3]})
-		return l.spread(y, win.strides, dx)
-	case phases:
-		return l.phases(dy, w, win, d, dx)
-	case stretch:
-		wide, pads, _ := win.stretched(d, dx)
-		x := l.spread(l.toBlocked(dy), win.strides, wide)
-		l.blocked[x] = x
-		return l.turnedConv(x, w, win, pads, dx)
-	}
-	return nil
-}
-
 // flipped are the pads of the convolution with the kernel turned round; nil where one would be negative.
 func (w window) flipped() []int64 {
 	out := make([]int64, 4)
@@ -245,7 +179,7 @@ func (w window) flipped() []int64 {
 }
 
 // turnedConv is the convolution of dy with w turned round, blocked, of C filled up.
-func (l *lowerer) turnedConv(dy, w *ir.Value, win window, pads, dx []int64) *ir.Value {
+func (l *lowerer) turnedConv(dy, w *ir.Value, win window, pads, dx []int64, t tail) *ir.Value {
 	dw, _ := w.StaticDims()
 	in, kp := dy, dw[0]
 	if kp >= l.block || l.blocked[dy] != nil {
@@ -259,8 +193,8 @@ func (l *lowerer) turnedConv(dy, w *ir.Value, win window, pads, dx []int64) *ir.
 		if p > 1 {
 			part = l.slice(w, 1, from, to)
 		}
-		return l.nchwc("Conv", []int64{dx[0], to - from, dx[2], dx[3]}, []*ir.Value{in, l.backward(part)}, ir.AInts("kernel_shape", win.kernel...),
-			ir.AInts("strides", 1, 1), ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", 1))
+		return l.nchwc("Conv", []int64{dx[0], to - from, dx[2], dx[3]}, l.biased(t, cp, p, from, to, in, l.backward(part)), append(slices.Clone(t.attrs),
+			ir.AInts("kernel_shape", win.kernel...), ir.AInts("strides", 1, 1), ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", 1))...)
 	})
 }
 
@@ -328,15 +262,15 @@ func (w window) stretched(d, dx []int64) (wide, pads []int64, ok bool) {
 }
 
 // depthwiseInputGrad convolves with the kernel turned round, after zeros between the elements where there are strides.
-func (l *lowerer) depthwiseInputGrad(n *ir.Node, win window, d, dx []int64) *ir.Value {
+func (l *lowerer) depthwiseInputGrad(dy, w *ir.Value, win window, d, dx []int64, t tail) *ir.Value {
 	wide, pads, ok := win.stretched(d, dx)
 	if !ok {
 		return nil
 	}
-	x := l.toBlocked(n.Input(0))
+	x := l.toBlocked(dy)
 	if !win.dense() {
 		x = l.spread(x, win.strides, wide)
 	}
-	return l.nchwc("Conv", dx, []*ir.Value{x, l.depthwise(n.Input(1), true)}, ir.AInts("kernel_shape", win.kernel...), ir.AInts("strides", 1, 1),
-		ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", dx[1]))
+	return l.nchwc("Conv", dx, l.biased(t, dx[1], 1, 0, dx[1], x, l.depthwise(w, true)), append(slices.Clone(t.attrs), ir.AInts("kernel_shape", win.kernel...),
+		ir.AInts("strides", 1, 1), ir.AInts("dilations", win.dilations...), ir.AInts("pads", pads...), ir.AInt("group", dx[1]))...)
 }

@@ -190,6 +190,8 @@ func ruleOf(n *ir.Node) rule {
 	switch {
 	case n.Is("Conv"):
 		return conv
+	case n.Is("ConvTranspose"):
+		return convTranspose
 	case n.Domain == grad.Domain && n.Op == grad.ConvInputGrad:
 		return inputGrad
 	case n.Domain != "":

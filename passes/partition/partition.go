@@ -207,7 +207,11 @@ func (m *Module) cuts(inside func(*ir.Node) bool, f *flow) {
 // MACs counts the multiply-accumulates of a node at batch 1: those of Conv, ConvTranspose, Gemm and MatMul, none for other
 // operators. It is not ok where a shape that it needs is not known.
 func MACs(n *ir.Node) (count int64, ok bool) {
-	if !(n.Is("Conv") || n.Is("ConvTranspose") || n.Is("Gemm") || n.Is("MatMul")) {
+	switch {
+	case n.Is("LSTM"), n.Is("GRU"), n.Is("RNN"):
+		return recurrentMACs(n)
+	case n.Is("Conv"), n.Is("ConvTranspose"), n.Is("DeformConv"), n.Is("Gemm"), n.Is("MatMul"):
+	default:
 		return 0, true
 	}
 	out, x := n.Output(0), n.Input(0)
@@ -223,7 +227,7 @@ func MACs(n *ir.Node) (count int64, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	if n.Is("Conv") {
+	if n.Is("Conv") || n.Is("DeformConv") {
 		k, ok := weightSize(n.Input(1), 1)
 		return per * k, ok
 	}
@@ -236,6 +240,21 @@ func MACs(n *ir.Node) (count int64, ok bool) {
 		k = s[0]
 	}
 	return per * k.Size, k.Known()
+}
+
+// recurrentMACs are those of all steps of one sequence.
+func recurrentMACs(n *ir.Node) (int64, bool) {
+	x, w, r := n.Input(0), n.Input(1), n.Input(2)
+	if x == nil || len(x.Shape()) != 3 {
+		return 0, false
+	}
+	steps := x.Shape()[0]
+	if n.Int("layout", 0) != 0 {
+		steps = x.Shape()[1]
+	}
+	a, okW := weightSize(w, 0)
+	b, okR := weightSize(r, 0)
+	return steps.Size * (a + b), steps.Known() && okW && okR
 }
 
 // PerImage multiplies the sizes behind the first, which counts as the batch; it is not ok where one is not known.

@@ -115,10 +115,14 @@ func Find(g *ir.Graph) []Param {
 			}
 			touched = true
 		case n.Is("LSTM"), n.Is("GRU"), n.Is("RNN"):
-			add(source(n.Input(1)), n, Other)
-			add(source(n.Input(2)), n, Other)
-			add(source(n.Input(3)), n, Bias)
-			add(source(n.Input(7)), n, Scale)
+			for _, in := range []struct {
+				at   int
+				kind Kind
+			}{{1, Other}, {2, Other}, {3, Bias}, {7, Scale}} {
+				for _, v := range joined(n.Input(in.at), 0) {
+					add(v, n, in.kind)
+				}
+			}
 			touched = true
 		case n.Is("DeformConv"):
 			add(source(n.Input(1)), n, Other)
@@ -157,6 +161,28 @@ func source(v *ir.Value) *ir.Value {
 		v = p.Input(0)
 	}
 	return v
+}
+
+// joined lists the constants that v is put together from by Slice and Concat, as exporters sort the gates of recurrent operators.
+func joined(v *ir.Value, depth int) []*ir.Value {
+	v = source(v)
+	if v == nil || depth > 8 {
+		return nil
+	}
+	p, from := v.Producer(), 0
+	switch {
+	case p == nil:
+		return []*ir.Value{v}
+	case p.Is("Slice"):
+		from = 1
+	case p.Is("Concat"):
+		from = len(p.Inputs())
+	}
+	var out []*ir.Value
+	for _, in := range p.Inputs()[:from] {
+		out = append(out, joined(in, depth+1)...)
+	}
+	return out
 }
 
 // unit reports an InstanceNormalization whose scale and shift only fill the operator's slots (all ones and zeros), as in a
