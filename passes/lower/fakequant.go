@@ -267,7 +267,10 @@ func (q *quantizer) linear(b *ir.Builder) error {
 		return nil
 	}
 	b.Before, b.Site = mul, q.y.Name()
-	s := b.Op("Reshape", []*ir.Value{q.s, b.Int64s()})
+	s := q.s
+	if len(dimsOf(s)) > 1 {
+		s = b.Op("Reshape", []*ir.Value{s, b.Int64s()})
+	}
 	z := b.Const(zero)
 	codes := b.Op("QuantizeLinear", []*ir.Value{q.x, s, z})
 	y := b.Op("DequantizeLinear", []*ir.Value{codes, s, z})

@@ -20,13 +20,13 @@ func sum(l *lowerer, n *ir.Node) *ir.Value {
 	if err != nil || len(axes) == 0 {
 		return nil
 	}
-	over, kept := make([]bool, len(d)), 0
+	over, kept, axis := make([]bool, len(d)), 0, -1 // axis is the one that is kept, where it is one; those of size 1 are neither
 	for _, a := range axes {
 		over[(a+int64(len(d)))%int64(len(d))] = true
 	}
-	for _, o := range over {
-		if !o {
-			kept++
+	for i, o := range over {
+		if !o && d[i] > 1 {
+			kept, axis = kept+1, i
 		}
 	}
 	blocked := len(d) == 4 && l.blocked[x] != nil && l.whole(d[1])
@@ -38,11 +38,11 @@ func sum(l *lowerer, n *ir.Node) *ir.Value {
 		if blocked {
 			return l.b.Op("ReduceSum", []*ir.Value{l.blocked[x], n.Input(1)}, n.Attrs()...)
 		}
-	case kept == 1 && !over[0] && !blocked:
+	case kept == 1 && axis == 0 && !blocked:
 		if v := l.dot(x, d, true); v != nil {
 			return l.reshape(v, out...)
 		}
-	case kept == 1 && blocked && !over[1]:
+	case kept == 1 && blocked && axis == 1:
 		v := l.reshape(l.blocked[x], d[0], d[1]/l.block, d[2]*d[3], l.block)
 		for _, axis := range []int64{2, 0} {
 			v = l.b.Op("ReduceSum", []*ir.Value{v, l.b.Int64s(axis)}, ir.AInt("keepdims", 0))
