@@ -35,7 +35,7 @@ func formsOf(c *cli.Context, record string, p *progress) (fit.Forms, error) {
 	t, err := costs.Open(costs.Options{Threads: c.Int("threads"), Library: libraryID(), Record: record, Line: p.Line,
 		Update: func(done, total int) { p.Update("measure forms of operators", done, total, "") }})
 	if err != nil {
-		return nil, withHint(err, "--lower=false takes standard operators")
+		return nil, withHint(err, "begin the run anew in another folder, by -o")
 	}
 	return t, nil
 }

@@ -88,7 +88,7 @@ func Open(o Options) (*Table, error) {
 			return nil, err
 		default:
 			if err := json.Unmarshal(raw, &t.taken); err != nil {
-				return nil, fmt.Errorf("%s: %w", o.Record, err)
+				return nil, fmt.Errorf("%s, the forms that the run took, is damaged: %w", o.Record, err)
 			}
 		}
 	}
