@@ -166,7 +166,7 @@ func (q *quantizer) masks(b *ir.Builder) error {
 		b.Before, b.Site = n, n.Output(0).Name()
 		if q.lo < 0 && nonNegative(q.x) && product(dimsOf(q.s)) == 1 {
 			below := b.Op("Sub", []*ir.Value{b.Op("Mul", []*ir.Value{q.s, b.Float(float32(q.hi))}), q.x})
-			mask := b.Op("HardSigmoid", []*ir.Value{below}, ir.AFloat("alpha", math.MaxFloat32/4), ir.AFloat("beta", 0))
+			mask := b.Op("HardSigmoid", []*ir.Value{below}, ir.AFloat("alpha", maxSlope), ir.AFloat("beta", 0))
 			if err := b.Err(); err != nil {
 				return err
 			}

@@ -16,8 +16,10 @@ func simplify(g *ir.Graph) error {
 	if err := apply(g, scaledAndBack, negationLast); err != nil {
 		return err
 	}
-	if err := fakeQuantization(g); err != nil {
-		return err
+	for _, f := range []func(*ir.Graph) error{fakeQuantization, innerProducts, jointMasks} {
+		if err := f(g); err != nil {
+			return err
+		}
 	}
 	return apply(g, roundByAddition)
 }
