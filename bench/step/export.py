@@ -205,7 +205,8 @@ def main(out, only):
             continue
         net, x = build(name)
         file = name.replace(" ", "_") + ".onnx"
-        torch.onnx.export(net.eval(), (x,), os.path.join(out, file), input_names=["image"], output_names=["y"], dynamo=False, opset_version=17)
+        torch.onnx.export(net.eval(), (x,), os.path.join(out, file), input_names=["image"], output_names=["y"], dynamo=False, opset_version=17,
+                          dynamic_axes={"image": {0: "batch"}, "y": {0: "batch"}})
         index.append(dict(name=name, file=file, batch=batch, side=side))
         print(name, flush=True)
     with open(os.path.join(out, "index.json"), "w") as f:

@@ -56,9 +56,10 @@ func main() {
 	modules := flag.Bool("modules", false, "compare steps that train one module of a network each, the others frozen")
 	byOperator := flag.Bool("operators", false, "what part of the machine's matrix products a step reaches, and where its time goes")
 	measured := flag.Bool("measured", true, "forms of lowered steps are chosen by what they cost; not with -memory")
+	parts := flag.Bool("parts", true, "the images of a step are divided among threads where that pays; not with -measured=false")
 	memory := flag.Bool("memory", false, "compare the memory that steps take")
 	flag.Parse()
-	how := setting{lower: *lower, recompute: *recompute, measured: *measured, module: *module}
+	how := setting{lower: *lower, recompute: *recompute, measured: *measured, parts: *parts, module: *module}
 	var err error
 	switch {
 	case *serving != "":

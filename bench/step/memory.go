@@ -25,6 +25,7 @@ type setting struct {
 	name             string
 	lower, recompute bool
 	measured         bool   // forms are chosen by what they cost, as trainings of some length do
+	parts            bool   // the images of a step are divided among threads, where forms are chosen
 	module           string // all that is trained; empty for everything
 }
 
@@ -99,7 +100,7 @@ func ours(dir string, n network, lsq bool, s setting) (*exec.Cmd, error) {
 		return nil, err
 	}
 	return exec.Command(self, "-serve", filepath.Join(dir, n.File), "-batch", fmt.Sprint(n.Batch), fmt.Sprintf("-lsq=%v", lsq),
-		fmt.Sprintf("-lower=%v", s.lower), fmt.Sprintf("-recompute=%v", s.recompute), fmt.Sprintf("-measured=%v", s.measured), "-module", s.module), nil
+		fmt.Sprintf("-lower=%v", s.lower), fmt.Sprintf("-recompute=%v", s.recompute), fmt.Sprintf("-measured=%v", s.measured), fmt.Sprintf("-parts=%v", s.parts), "-module", s.module), nil
 }
 
 // rival is a process in which PyTorch trains n.

@@ -119,8 +119,8 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, how setting
 	if how.recompute {
 		o.Recompute = memory.Auto
 	}
+	var forms fit.Forms
 	if how.lower {
-		var forms fit.Forms
 		if how.measured {
 			l, _ := ort.Opened()
 			if forms, err = costs.Open(costs.Options{Threads: cfg.Threads, Library: l.Version}); err != nil {
@@ -129,6 +129,32 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, how setting
 		}
 		if o.Lower, err = fit.Lowering("cpu", o.Recompute, forms); err != nil {
 			return nil, nil, is, err
+		}
+	}
+	cfg.State = map[string]*ir.Tensor{}
+	for _, p := range params {
+		cfg.State[p.Name] = m.Graph.Value(p.Name).Init()
+	}
+	if how.parts && forms != nil {
+		stages, err := fit.Divide(m, o, cfg.Threads, forms)
+		if err != nil {
+			return nil, nil, is, err
+		}
+		if stages != nil {
+			e, err := fit.LoadStages(cfg, stages, func(m fit.Memory) { is.foreseen = m.Total() })
+			if err != nil {
+				return nil, nil, is, err
+			}
+			whole := o
+			whole.Lower = func(m *ir.Model) error {
+				is.macs = work(m.Graph)
+				return grad.Expand(m.Graph, false)
+			}
+			if _, err := step.Build(m, whole); err != nil {
+				return nil, nil, is, err
+			}
+			feeds, err := random(stages.Images.Graph, int64(stages.Count))
+			return e, feeds, is, err
 		}
 	}
 	lowering := o.Lower
@@ -143,10 +169,6 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, how setting
 	if err != nil {
 		return nil, nil, is, err
 	}
-	cfg.State = map[string]*ir.Tensor{}
-	for _, p := range params {
-		cfg.State[p.Name] = m.Graph.Value(p.Name).Init()
-	}
 	if cfg.Step, err = format.Marshal(s); err != nil {
 		return nil, nil, is, err
 	}
@@ -155,25 +177,34 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, how setting
 	if err != nil {
 		return nil, nil, is, err
 	}
+	feeds, err := random(s.Graph, 1)
+	return e, feeds, is, err
+}
+
+// random is a batch for the inputs image and target of a step graph, or of one for a part of the images, of which there are times as many.
+func random(g *ir.Graph, times int64) (train.Feeds, error) {
 	r, feeds := rand.New(rand.NewPCG(1, 2)), train.Feeds{}
-	for _, v := range s.Graph.Inputs() {
+	for _, v := range g.Inputs() {
 		if name := v.Name(); name == "image" || name == "target" {
-			d, n := []int64{}, int64(1)
+			d, n := []int64{}, times
 			for _, k := range v.Shape() {
 				d, n = append(d, k.Size), n*k.Size
 			}
+			d[0] *= times
 			x := make([]float32, n)
 			for i := range x {
 				if name == "image" {
 					x[i] = r.Float32()
 				}
 			}
-			if feeds[name], err = ir.FromFloat32s(x, d...); err != nil {
-				return nil, nil, is, err
+			t, err := ir.FromFloat32s(x, d...)
+			if err != nil {
+				return nil, err
 			}
+			feeds[name] = t
 		}
 	}
-	return e, feeds, is, nil
+	return feeds, nil
 }
 
 // load is an engine, and the memory that its steps are foreseen to take.

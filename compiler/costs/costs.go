@@ -18,6 +18,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/klauspost/cpuid/v2"
 
+	"mqatc/compiler/fit"
 	"mqatc/passes/lower"
 )
 
@@ -53,6 +54,9 @@ type Table struct {
 	ahead   int               // sites to be measured until the next Flush, as far as Survey saw
 	spent   time.Duration
 	measure func(s lower.Site, threads int) (map[string]float64, error)
+	// of is the table whose record this one writes to, under keys that begin with mark; nil for that table itself.
+	of   *Table
+	mark string
 }
 
 type file struct {
@@ -65,20 +69,9 @@ func Open(o Options) (*Table, error) {
 	if o.Threads <= 0 {
 		o.Threads = runtime.NumCPU()
 	}
-	t := &Table{o: o, seconds: map[string]map[string]float64{}, taken: map[string]string{}, measure: measure}
-	t.machine = map[string]string{"cpu": processor(), "runtime": o.Library, "threads": fmt.Sprint(o.Threads)}
-	raw, err := json.Marshal(t.machine)
-	if err != nil {
+	t := &Table{o: o, taken: map[string]string{}, measure: measure}
+	if err := t.locate(); err != nil {
 		return nil, err
-	}
-	dir := o.Dir
-	if dir == "" {
-		if cache, err := os.UserCacheDir(); err == nil {
-			dir = filepath.Join(cache, "mqatc", "costs")
-		}
-	}
-	if dir != "" {
-		t.path = filepath.Join(dir, fmt.Sprintf("%x.json", sha256.Sum256(raw))[:20]+".json")
 	}
 	if o.Record != "" {
 		raw, err := os.ReadFile(o.Record)
@@ -94,6 +87,67 @@ func Open(o Options) (*Table, error) {
 	}
 	t.read()
 	return t, nil
+}
+
+// locate finds the file of the table.
+func (t *Table) locate() error {
+	t.seconds = map[string]map[string]float64{}
+	t.machine = map[string]string{"cpu": processor(), "runtime": t.o.Library, "threads": fmt.Sprint(t.o.Threads)}
+	raw, err := json.Marshal(t.machine)
+	if err != nil {
+		return err
+	}
+	dir := t.o.Dir
+	if dir == "" {
+		if cache, err := os.UserCacheDir(); err == nil {
+			dir = filepath.Join(cache, "mqatc", "costs")
+		}
+	}
+	if dir != "" {
+		t.path = filepath.Join(dir, fmt.Sprintf("%x.json", sha256.Sum256(raw))[:20]+".json")
+	}
+	return nil
+}
+
+// With is the table for another number of threads; it writes to the same record.
+func (t *Table) With(threads int) fit.Forms {
+	if threads == t.o.Threads {
+		return t
+	}
+	c := &Table{o: t.o, measure: t.measure, of: t, mark: fmt.Sprintf("threads %d, ", threads)}
+	c.o.Threads = threads
+	if err := c.locate(); err != nil {
+		c.path = ""
+	}
+	c.read()
+	return c
+}
+
+// Keep returns what is on record under a name, and puts value there where nothing is.
+func (t *Table) Keep(name, value string) string {
+	if have, ok := t.record(name); ok {
+		return have
+	}
+	t.take(name, value)
+	return value
+}
+
+// record is what the run took under a key.
+func (t *Table) record(key string) (string, bool) {
+	r := t
+	if t.of != nil {
+		r = t.of
+	}
+	v, ok := r.taken[t.mark+key]
+	return v, ok
+}
+
+func (t *Table) take(key, form string) {
+	r := t
+	if t.of != nil {
+		r = t.of
+	}
+	r.taken[t.mark+key], r.changed = form, true
 }
 
 func processor() string {
@@ -127,7 +181,7 @@ func (t *Table) read() {
 
 // Cheapest is the form of s that the run took before, or else the one that costs least; costs that are not known are measured.
 func (t *Table) Cheapest(s lower.Site) (string, error) {
-	if form, ok := t.taken[s.Key]; ok {
+	if form, ok := t.record(s.Key); ok {
 		for _, f := range s.Forms {
 			if f == form {
 				return form, nil
@@ -141,7 +195,7 @@ func (t *Table) Cheapest(s lower.Site) (string, error) {
 		}
 	}
 	form := cheapest(t.seconds[s.Key], s.Forms)
-	t.taken[s.Key], t.changed = form, true
+	t.take(s.Key, form)
 	return form, nil
 }
 
@@ -157,7 +211,7 @@ type survey struct {
 }
 
 func (s survey) Cheapest(site lower.Site) (string, error) {
-	if s.t.taken[site.Key] == "" && !known(s.t.seconds[site.Key], site.Forms) && !s.seen[site.Key] {
+	if _, ok := s.t.record(site.Key); !ok && !known(s.t.seconds[site.Key], site.Forms) && !s.seen[site.Key] {
 		s.seen[site.Key] = true
 		s.t.ahead++
 	}
@@ -232,6 +286,9 @@ func (t *Table) Flush() error {
 	if t.count > 0 {
 		t.line("forms of %d operators measured in %.1f s", t.count, t.spent.Seconds())
 		t.count, t.spent = 0, 0
+	}
+	if t.of != nil {
+		return t.of.Flush()
 	}
 	if t.o.Record == "" || !t.changed {
 		return nil

@@ -81,21 +81,23 @@ func (o Options) micro() (n int, sums bool) {
 	return o.Batch, false
 }
 
-// graphs makes the step graph, and the graph that updates from sums where not all images of a step are fed together.
-func (o Options) graphs() (stepGraph, apply *ir.Model, err error) {
+// stepOptions are those of the step graph, and forms what chooses its forms.
+func (o Options) stepOptions() (so step.Options, forms Forms, err error) {
 	n, sums := o.micro()
-	so := step.Options{Loss: o.Problem.Loss(), Batch: int64(n), Params: o.Params, Optimizer: o.Optimizer, Accumulate: sums,
+	so = step.Options{Loss: o.Problem.Loss(), Batch: int64(n), Params: o.Params, Optimizer: o.Optimizer, Accumulate: sums,
 		BatchStatistics: o.BatchStatistics, Recompute: o.Recompute, Expose: o.Expose}
 	if o.Lower {
-		forms := o.Forms
-		if o.Steps < LeastMeasured {
-			forms = nil
+		if o.Steps >= LeastMeasured {
+			forms = o.Forms
 		}
-		if so.Lower, err = Lowering(o.Device, o.Recompute, forms); err != nil {
-			return nil, nil, err
-		}
+		so.Lower, err = Lowering(o.Device, o.Recompute, forms)
 	}
-	if stepGraph, err = step.Build(o.Model, so); err != nil || !sums {
+	return so, forms, err
+}
+
+// graphs makes the step graph, and the graph that updates from sums where not all images of a step are fed together.
+func (o Options) graphs(so step.Options) (stepGraph, apply *ir.Model, err error) {
+	if stepGraph, err = step.Build(o.Model, so); err != nil || !so.Accumulate {
 		return stepGraph, nil, err
 	}
 	apply, err = step.Apply(o.Model, so)
@@ -143,15 +145,32 @@ func (o Options) statistics() []string {
 
 // engine makes the graphs and loads them for so many steps.
 func (o Options) engine(steps int) (*train.Engine, error) {
-	stepGraph, apply, err := o.graphs()
+	so, forms, err := o.stepOptions()
 	if err != nil {
 		return nil, err
 	}
-	level := ort.LevelFor(stepGraph.Graph.NumNodes(), float64(o.MACs)*float64(o.Batch)*float64(steps))
-	cfg := train.Config{Threads: o.Threads, Session: ort.SessionOptions{OptLevel: level, DisableQDQ: true, Device: o.Device}}
+	cfg := train.Config{Threads: o.Threads, Session: ort.SessionOptions{DisableQDQ: true, Device: o.Device}}
+	level := func(nodes int) ort.OptLevel {
+		return ort.LevelFor(nodes, float64(o.MACs)*float64(o.Batch)*float64(steps))
+	}
 	if cfg.State, err = o.start(); err != nil {
 		return nil, err
 	}
+	if so.Lower != nil {
+		stages, err := Divide(o.Model, so, o.Threads, forms)
+		if err != nil {
+			return nil, err
+		}
+		if stages != nil {
+			cfg.Session.OptLevel = level(stages.Images.Graph.NumNodes() + stages.Update.Graph.NumNodes())
+			return LoadStages(cfg, stages, o.Foreseen)
+		}
+	}
+	stepGraph, apply, err := o.graphs(so)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Session.OptLevel = level(stepGraph.Graph.NumNodes())
 	if apply != nil {
 		if cfg.Apply, err = format.Marshal(apply); err != nil {
 			return nil, err

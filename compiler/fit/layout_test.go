@@ -44,7 +44,11 @@ func TestLayoutKeepsBits(t *testing.T) {
 				o := Options{Model: m, Problem: towards{loss: loss}, Params: step.Trainable(m), Batch: 3, Threads: 2, Recompute: recompute, Lower: lower,
 					Optimizer: optimizer}
 				name := fmt.Sprintf("%s, lower %v, recompute %d", optimizer.Name, lower, recompute)
-				g, _, err := o.graphs()
+				so, _, err := o.stepOptions()
+				if err != nil {
+					t.Fatal(err)
+				}
+				g, _, err := o.graphs(so)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -40,42 +40,62 @@ func Load(cfg train.Config, stepGraph *ir.Model, foreseen func(Memory)) (_ *trai
 	if foreseen != nil {
 		foreseen(memoryOf(u, stepGraph.Graph))
 	}
-	ort.Trim()
-	debug.FreeOSMemory() // graphs are large, and steps make no garbage that would have the collector return them
+	freed()
 	return e, nil
 }
 
-// laid is an engine whose step graph is what onnxruntime made of it, with a layout; nil where onnxruntime cannot write that, as on a full
-// disk for temporary files.
+// freed gives back what making an engine took: graphs are large, and steps make no garbage that would have the collector return it.
+func freed() {
+	ort.Trim()
+	debug.FreeOSMemory()
+}
+
+// laid is an engine whose step graph is what onnxruntime made of it, with a layout; nil where onnxruntime cannot write that.
 func laid(cfg train.Config) (*train.Engine, memory.Use, error) {
-	opts := cfg.Session
-	opts.Threads = cfg.Threads
-	raw, err := ort.Optimize(cfg.Step, opts)
-	if err != nil {
-		return nil, memory.Use{}, nil // a graph that cannot be loaded at all is told of by the engine without a layout
-	}
-	m, err := format.Parse(raw, "")
-	if err != nil {
-		return nil, memory.Use{}, fmt.Errorf("fit: memory: %w", err)
-	}
-	// Operators of onnxruntime's own keep the types that it wrote.
-	_ = op.InferModel(m, nil)
-	u := memory.Of(m.Graph)
-	l, err := memory.Arrange(m.Graph, step.New)
-	if err != nil {
-		return nil, memory.Use{}, fmt.Errorf("fit: memory: %w", err)
-	}
-	if cfg.Step, err = format.Marshal(m); err != nil {
+	a, err := arranged(cfg.Step, cfg.Threads, cfg.Session)
+	if err != nil || a == nil {
 		return nil, memory.Use{}, err
 	}
-	cfg.Layout = &train.Layout{Bytes: l.Bytes, At: l.At, InPlace: l.InPlace, In: l.In}
+	cfg.Step, cfg.Layout = a.raw, a.layout
 	e, err := train.New(cfg)
 	if err != nil {
 		return nil, memory.Use{}, err
 	}
-	u.Peak = l.Bytes + u.Scratch
-	for _, name := range l.InPlace {
-		u.Outputs -= memory.Size(m.Graph.Value(name))
+	return e, a.use, nil
+}
+
+// arrangement is a graph as onnxruntime made it, with places for its values.
+type arrangement struct {
+	raw    []byte
+	layout *train.Layout
+	use    memory.Use
+}
+
+// arranged is nil where onnxruntime cannot write a graph, as on a full disk for temporary files.
+func arranged(raw []byte, threads int, opts ort.SessionOptions) (*arrangement, error) {
+	opts.Threads = threads
+	raw, err := ort.Optimize(raw, opts)
+	if err != nil {
+		return nil, nil // a graph that cannot be loaded at all is told of by the engine without a layout
 	}
-	return e, u, nil
+	m, err := format.Parse(raw, "")
+	if err != nil {
+		return nil, fmt.Errorf("fit: memory: %w", err)
+	}
+	// Operators of onnxruntime's own keep the types that it wrote.
+	_ = op.InferModel(m, nil)
+	a := &arrangement{use: memory.Of(m.Graph)}
+	l, err := memory.Arrange(m.Graph, step.New)
+	if err != nil {
+		return nil, fmt.Errorf("fit: memory: %w", err)
+	}
+	if a.raw, err = format.Marshal(m); err != nil {
+		return nil, err
+	}
+	a.layout = &train.Layout{Bytes: l.Bytes, At: l.At, InPlace: l.InPlace, In: l.In}
+	a.use.Peak = l.Bytes + a.use.Scratch
+	for _, name := range l.InPlace {
+		a.use.Outputs -= memory.Size(m.Graph.Value(name))
+	}
+	return a, nil
 }

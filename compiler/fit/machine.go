@@ -21,6 +21,10 @@ type Forms interface {
 	lower.Costs
 	// Survey is asked, in place of the costs themselves, about a copy of the graph first.
 	Survey() lower.Costs
+	// With are the forms for another number of threads, kept in the same place.
+	With(threads int) Forms
+	// Keep returns what is on record under a name, and puts value there where nothing is.
+	Keep(name, value string) string
 	// Flush is called once a graph is made, before it runs.
 	Flush() error
 }
@@ -40,11 +44,17 @@ func Lowering(device string, recompute int, forms Forms) (func(*ir.Model) error,
 	if forms == nil {
 		return lower.New(m), nil
 	}
+	return surveyed(m, forms), nil
+}
+
+// surveyed lowers with the forms that cost least.
+func surveyed(m lower.Machine, forms Forms) func(*ir.Model) error {
 	return func(g *ir.Model) error {
 		c, err := g.Clone()
 		if err != nil {
 			return err
 		}
+		m := m
 		m.Costs = forms.Survey()
 		if err := lower.Run(c, m); err != nil {
 			return err
@@ -54,5 +64,5 @@ func Lowering(device string, recompute int, forms Forms) (func(*ir.Model) error,
 			return err
 		}
 		return forms.Flush()
-	}, nil
+	}
 }

@@ -15,6 +15,17 @@ type Memory struct {
 	Feeds     int64 // batch, targets, masks
 	Constants int64
 	Graph     int64 // what onnxruntime keeps of the graph itself
+	Parts     int   // into which the step is divided; 0 or 1 where it is whole
+}
+
+// add adds what is there so many times.
+func (m *Memory) add(x Memory, times int) {
+	n := int64(times)
+	m.Values += n * x.Values
+	m.States += n * x.States
+	m.Feeds += n * x.Feeds
+	m.Constants += n * x.Constants
+	m.Graph += n * x.Graph
 }
 
 // Total is the sum.

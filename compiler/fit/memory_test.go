@@ -70,7 +70,11 @@ func taken(t *testing.T, m *ir.Model, batch, recompute int, lower bool) (foresee
 		t.Fatal(err)
 	}
 	defer e.Close()
-	s, _, err := o.graphs()
+	so, _, err := o.stepOptions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _, err := o.graphs(so)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,8 +40,8 @@ type Machine struct {
 
 // Run lowers m for the machine. Operators of grad.Domain are gone afterwards. Values that no node needs any more stay behind.
 func Run(m *ir.Model, mach Machine) error {
-	if err := simplify(m.Graph); err != nil {
-		return fmt.Errorf("pass %s: %w", Info.Name, err)
+	if err := Simplify(m.Graph); err != nil {
+		return err
 	}
 	if mach.Block > 0 {
 		l := newLowerer(m, mach.Block)
@@ -55,6 +55,14 @@ func Run(m *ir.Model, mach Machine) error {
 		return err
 	}
 	if err := spellOut(m.Graph); err != nil {
+		return fmt.Errorf("pass %s: %w", Info.Name, err)
+	}
+	return nil
+}
+
+// Simplify is what Run does first, on any machine: fewer passes over memory for backward graphs and fake quantization.
+func Simplify(g *ir.Graph) error {
+	if err := simplify(g); err != nil {
 		return fmt.Errorf("pass %s: %w", Info.Name, err)
 	}
 	return nil

@@ -81,12 +81,29 @@ type Options struct {
 // It is an error if a parameter is not a float initializer, has no path to the loss, if a shape stays unknown after inference
 // where a gradient needs it, or if the loss's inputs and the model's names cannot be told apart.
 func Build(m *ir.Model, o Options) (*ir.Model, error) {
+	s, err := build(m, o, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := complete(s, o.Lower); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// build is Build without the forms that o.Lower gives. If change is not nil, it may change the graph up to the loss.
+func build(m *ir.Model, o Options, change func(*ir.Graph) error) (*ir.Model, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
 	s, err := merge(m, o)
 	if err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
+	}
+	if change != nil {
+		if err := change(s.Graph); err != nil {
+			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+		}
 	}
 	if o.BatchStatistics {
 		updates, err := batchStatistics(s.Graph, o.Params)
@@ -134,22 +151,27 @@ func Build(m *ir.Model, o Options) (*ir.Model, error) {
 			return nil, fmt.Errorf("pass %s: %w", Pass, err)
 		}
 	}
-	if o.Lower != nil {
-		if err := o.Lower(s); err != nil {
-			return nil, err
+	return s, nil
+}
+
+// complete gives the step graph the forms of lower, where it is not nil, and checks it.
+func complete(s *ir.Model, lower func(*ir.Model) error) error {
+	if lower != nil {
+		if err := lower(s); err != nil {
+			return err
 		}
 		if err := memory.Join(s.Graph); err != nil {
-			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+			return fmt.Errorf("pass %s: %w", Pass, err)
 		}
 		if err := prune(s.Graph); err != nil {
-			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+			return fmt.Errorf("pass %s: %w", Pass, err)
 		}
 	}
 	s.Graph.UniqueNodeNames()
 	if err := s.Verify(); err != nil {
-		return nil, fmt.Errorf("pass %s: %w", Pass, err)
+		return fmt.Errorf("pass %s: %w", Pass, err)
 	}
-	return s, nil
+	return nil
 }
 
 func (o *Options) check() error {

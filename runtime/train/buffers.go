@@ -75,7 +75,11 @@ func (e *Engine) allocate() error {
 		if err != nil {
 			return err
 		}
-		e.feeds[name] = b
+		if e.team.isBetween(name) {
+			e.team.between[name] = b
+		} else {
+			e.feeds[name] = b
+		}
 	}
 	for _, v := range e.step.Outputs() {
 		base := strings.TrimSuffix(v.Name, newSuffix)
@@ -94,9 +98,11 @@ func (e *Engine) allocate() error {
 			continue
 		}
 		if at, ok := e.layout.At[v.Name]; ok {
-			if err := e.place(v, at); err != nil {
+			view, err := viewOf(&e.block, e.layout.Bytes, v, at)
+			if err != nil {
 				return err
 			}
+			e.views[v.Name] = view
 			continue
 		}
 		b, err := newBuffer(v.Name, v.Type)
@@ -111,21 +117,22 @@ func (e *Engine) allocate() error {
 	return nil
 }
 
-// place puts an output into the block.
-func (e *Engine) place(v ort.ValueInfo, at int64) (err error) {
-	if e.block == nil {
-		if e.block, err = ort.NewBuffer(ir.Uint8, e.layout.Bytes); err != nil {
-			return err
+// viewOf is the place of an output in a block of so many bytes, which is made where it is nil.
+func viewOf(block **ort.Buffer, bytes int64, v ort.ValueInfo, at int64) (_ *ort.Buffer, err error) {
+	if *block == nil {
+		if *block, err = ort.NewBuffer(ir.Uint8, bytes); err != nil {
+			return nil, err
 		}
 	}
 	dims, ok := v.Type.Shape.Static()
 	if !ok {
-		return fmt.Errorf("%q has shape %v, and no place can be had for it", v.Name, v.Type.Shape)
+		return nil, fmt.Errorf("%q has shape %v, and no place can be had for it", v.Name, v.Type.Shape)
 	}
-	if e.views[v.Name], err = e.block.View(at, v.Type.Elem, dims...); err != nil {
-		return fmt.Errorf("%q: %w", v.Name, err)
+	view, err := (*block).View(at, v.Type.Elem, dims...)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", v.Name, err)
 	}
-	return nil
+	return view, nil
 }
 
 func newBuffer(name string, t ir.Type) (*ort.Buffer, error) {
@@ -164,7 +171,11 @@ func (e *Engine) bind() error {
 func (e *Engine) binding(s *ort.Session, p, sum int) (*ort.Binding, error) {
 	in, out := map[string]*ort.Buffer{}, map[string]*ort.Buffer{}
 	for _, v := range s.Inputs() {
-		for _, set := range []map[string]*ort.Buffer{e.bufs[p], e.sums[sum], e.feeds} {
+		sets := []map[string]*ort.Buffer{e.bufs[p], e.sums[sum], e.feeds}
+		if e.team != nil {
+			sets = append(sets, e.team.between)
+		}
+		for _, set := range sets {
 			if b := set[v.Name]; b != nil {
 				in[v.Name] = b
 			}

@@ -42,6 +42,8 @@ type Config struct {
 	Threads int
 	// Layout, if set, says where the values of the step graph stand. Step is then what ort.Optimize made of it.
 	Layout *Layout
+	// Parts, if set, are the stages that compute what Step updates from; Step is then the last stage.
+	Parts *Parts
 	// Session sets further session options; Threads above wins. OptimizedModelPath receives the step graph.
 	Session ort.SessionOptions
 }
@@ -74,6 +76,7 @@ type Engine struct {
 	cur, curSum int
 	steps       int64
 	thread      *thread
+	team        *team // where the step is divided
 	layout      Layout
 	block       *ort.Buffer
 	views       map[string]*ort.Buffer // outputs in block, or in states
@@ -89,6 +92,16 @@ func New(cfg Config) (_ *Engine, err error) {
 			e.Close()
 		}
 	}()
+	if cfg.Parts != nil {
+		if cfg.Apply != nil {
+			return nil, fmt.Errorf("train: a divided step does not sum gradients")
+		}
+		cfg.Session = quiet(cfg.Session)
+		if e.team, err = newTeam(cfg); err != nil {
+			return nil, err
+		}
+		cfg.Session.Profile = ""
+	}
 	first := cfg.Session
 	if cfg.Layout != nil {
 		first.OptLevel, e.layout = ort.DisableAll, *cfg.Layout
@@ -104,6 +117,11 @@ func New(cfg Config) (_ *Engine, err error) {
 	}
 	if err := e.allocate(); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
+	}
+	if e.team != nil {
+		if err := e.team.allocate(e, cfg.Parts); err != nil {
+			return nil, fmt.Errorf("train: %w", err)
+		}
 	}
 	if err := e.bind(); err != nil {
 		return nil, fmt.Errorf("train: %w", err)
@@ -168,6 +186,11 @@ func (e *Engine) Step(lr float64, micro ...Feeds) (float64, error) {
 		if err := e.feed(f); err != nil {
 			return 0, err
 		}
+		if e.team != nil {
+			if err := e.team.run(e.cur); err != nil {
+				return 0, fmt.Errorf("train: step %d: %w", e.steps+1, err)
+			}
+		}
 		if err := e.thread.run(e.stepRuns[e.cur][e.curSum]); err != nil {
 			return 0, fmt.Errorf("train: step %d: %w", e.steps+1, err)
 		}
@@ -200,6 +223,13 @@ func (e *Engine) scalar(name string, v float32) {
 
 func (e *Engine) feed(f Feeds) error {
 	for _, name := range sortedKeys(f) {
+		if e.team != nil {
+			if ok, err := e.team.feed(name, f[name]); err != nil {
+				return fmt.Errorf("train: input %q: %w", name, err)
+			} else if ok {
+				continue
+			}
+		}
 		b := e.feeds[name]
 		if b == nil {
 			return fmt.Errorf("train: the step graph has no input %q", name)
@@ -211,6 +241,13 @@ func (e *Engine) feed(f Feeds) error {
 	for name := range e.feeds {
 		if f[name] == nil && !e.pinned[name] && name != rateName && name != stepName && name != countName {
 			return fmt.Errorf("train: input %q of the step graph is not fed", name)
+		}
+	}
+	if e.team != nil {
+		for name := range e.team.divided {
+			if f[name] == nil {
+				return fmt.Errorf("train: input %q of the step graph is not fed", name)
+			}
 		}
 	}
 	return nil
@@ -302,8 +339,13 @@ func (e *Engine) ResetOptimizer() {
 	}
 }
 
-// EndProfile stops onnxruntime's profile of the step graph, where Config.Session.Profile asked for one, and returns its path.
-func (e *Engine) EndProfile() (string, error) { return e.step.EndProfile() }
+// EndProfile stops onnxruntime's profile of the step graph, of a divided one that of the first part, where Config.Session.Profile asked for one, and returns its path.
+func (e *Engine) EndProfile() (string, error) {
+	if e.team != nil {
+		return e.team.images[0].session.EndProfile()
+	}
+	return e.step.EndProfile()
+}
 
 // Close frees sessions and buffers.
 func (e *Engine) Close() error {
@@ -318,6 +360,7 @@ func (e *Engine) Close() error {
 			}
 		}
 	}
+	errs = append(errs, e.team.close()...)
 	for _, set := range []map[string]*ort.Buffer{e.bufs[0], e.bufs[1], e.sums[0], e.sums[1], e.feeds, e.outs, e.views, {"": e.block}} {
 		for _, b := range set {
 			if b != nil {

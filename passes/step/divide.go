@@ -1,0 +1,120 @@
+package step
+
+import (
+	"fmt"
+	"slices"
+
+	"mqatc/onnx/ir"
+	"mqatc/onnx/op"
+	"mqatc/passes/parts"
+)
+
+// Forms gives the graphs of a divided step the forms that the machine runs fastest.
+type Forms struct {
+	Simplify func(*ir.Graph) error // of the whole step, before it is divided
+	Images   func(*ir.Model) error // of a part
+	States   func(*ir.Model) error // of what is computed once for all parts
+}
+
+// Divide makes the step graph of m, divided into count parts of equal numbers of images; Options.Batch is that of all, a multiple of
+// count, which is a power of two. Results differ from those of Build by rounding. It is an error if the step mixes images in another way
+// than by sums and means over them, if m has a fixed batch, and with Accumulate or Recompute.
+func Divide(m *ir.Model, o Options, count int, f Forms) (*parts.Stages, error) {
+	if count < 2 || count&(count-1) != 0 || o.Batch < int64(count) || o.Batch%int64(count) != 0 {
+		return nil, fmt.Errorf("pass %s: %d images in %d parts", parts.Pass, o.Batch, count)
+	}
+	if o.Accumulate || o.Recompute != 0 {
+		return nil, fmt.Errorf("pass %s: a step that sums gradients, or computes values again, is not divided", parts.Pass)
+	}
+	o.Lower = f.Images // gradients of convolutions stay operators of their own
+	one := o
+	one.Batch /= int64(count)
+	var merged [2]*ir.Model
+	var made [2]*ir.Model
+	for i, o := range []Options{o, one} {
+		if err := o.check(); err != nil {
+			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+		}
+		var err error
+		if merged[i], err = merge(m, o); err != nil {
+			return nil, fmt.Errorf("pass %s: %w", Pass, err)
+		}
+	}
+	means := meansOverImages(merged[0].Graph, merged[1].Graph)
+	for i, o := range []Options{o, one} {
+		by := float32(1)
+		if i == 1 {
+			by = 1 / float32(count)
+		}
+		var err error
+		if made[i], err = build(m, o, func(g *ir.Graph) error { return scaled(g, means, by) }); err != nil {
+			return nil, err
+		}
+		if err := f.Simplify(made[i].Graph); err != nil {
+			return nil, err
+		}
+	}
+	s, err := parts.Cut(made[0], made[1], count)
+	if err != nil {
+		return nil, err
+	}
+	if s.Weights != nil {
+		if err := complete(s.Weights, f.States); err != nil {
+			return nil, err
+		}
+	}
+	if err := complete(s.Images, f.Images); err != nil {
+		return nil, err
+	}
+	return s, complete(s.Update, f.States)
+}
+
+// meansOverImages names means whose input has more elements for all images than for a part, and whose output has not.
+func meansOverImages(whole, part *ir.Graph) []string {
+	var out []string
+	for _, n := range part.Nodes() {
+		if !n.Is("ReduceMean") {
+			continue
+		}
+		w := whole.Value(n.Output(0).Name())
+		if w == nil || w.Producer() == nil {
+			continue
+		}
+		same := func(a, b *ir.Value) bool {
+			x, okX := a.StaticDims()
+			y, okY := b.StaticDims()
+			return okX && okY && slices.Equal(x, y)
+		}
+		if same(n.Output(0), w) && !same(n.Input(0), w.Producer().Input(0)) {
+			out = append(out, n.Output(0).Name())
+		}
+	}
+	return out
+}
+
+// scaled multiplies the named values.
+func scaled(g *ir.Graph, names []string, by float32) error {
+	b := ir.NewBuilder(g, parts.Pass, op.InferNode)
+	for _, name := range names {
+		v := g.Value(name)
+		b.Before, b.Site = v.Producer().Next(), name
+		uses := slices.Clone(v.Uses())
+		y := b.Op("Mul", []*ir.Value{v, b.Float(by)})
+		if err := b.Err(); err != nil {
+			return err
+		}
+		for _, u := range uses {
+			if err := g.SetInput(u.Node, u.Index, y); err != nil {
+				return err
+			}
+		}
+		if v.IsOutput() {
+			outs := slices.Clone(g.Outputs())
+			outs[slices.Index(outs, v)] = y
+			if err := g.SetOutputs(outs...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
