@@ -2,7 +2,6 @@ package fit
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"strconv"
 
@@ -31,9 +30,12 @@ func PartsOf(threads, batch int) int {
 	return n
 }
 
+// extra is the part of the memory of a step's values that gradients of all parts, and weights computed for them, may take beside it.
+const extra = 0.4
+
 // Divide makes the step of m in as many parts as PartsOf says, and forms has on record, lowered for the CPU of this machine. It returns nil
-// where one graph serves better: where the step mixes images, where gradients of all parts would take more memory than the values of the
-// step, or where nothing is gained.
+// where one graph serves better: where the step mixes images, where gradients of all parts would take much memory beside the
+// values of the step, or where nothing is gained.
 func Divide(m *ir.Model, o step.Options, threads int, forms Forms) (*parts.Stages, error) {
 	if forms == nil || o.Recompute != 0 || o.Accumulate {
 		return nil, nil
@@ -59,14 +61,19 @@ func Divide(m *ir.Model, o step.Options, threads int, forms Forms) (*parts.Stage
 		States: surveyed(mach, forms),
 	})
 	if err != nil {
-		if os.Getenv("DIVERR") != "" { println(err.Error()) }
 		return nil, nil // it is trained as one graph, which tells of what is wrong otherwise
 	}
 	var sums int64
 	for _, v := range s.Images.Graph.Outputs() {
 		sums += int64(n) * memory.Size(v)
 	}
-	if sums > whole {
+	var shared int64
+	if s.Weights != nil {
+		for _, v := range s.Weights.Graph.Outputs() {
+			shared += memory.Size(v)
+		}
+	}
+	if float64(sums+shared) > extra*float64(whole) {
 		return nil, nil
 	}
 	return s, nil
@@ -82,38 +89,47 @@ func partThreads(threads, n int) int {
 
 // LoadStages is Load for a divided step.
 func LoadStages(cfg train.Config, s *parts.Stages, foreseen func(Memory)) (_ *train.Engine, err error) {
-	var total Memory
 	known := (cfg.Session.Device == "" || cfg.Session.Device == "cpu") && orderKnown()
-	load := func(m *ir.Model, threads, times int) ([]byte, *train.Layout, error) {
+	load := func(m *ir.Model, threads int) ([]byte, *train.Layout, Memory, error) {
 		raw, err := format.Marshal(m)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, Memory{}, err
 		}
 		u := memory.Of(m.Graph)
 		var l *train.Layout
 		if known {
 			a, err := arranged(raw, threads, cfg.Session)
 			if err != nil {
-				return nil, nil, err
+				return nil, nil, Memory{}, err
 			}
 			if a != nil {
 				raw, l, u = a.raw, a.layout, a.use
 			}
 		}
-		total.add(memoryOf(u, m.Graph), times)
-		return raw, l, nil
+		return raw, l, memoryOf(u, m.Graph), nil
 	}
 	p := &train.Parts{Count: s.Count, Threads: partThreads(cfg.Threads, s.Count), Divided: s.Divided, Name: parts.Name}
+	var total, use Memory
+	if cfg.Step, cfg.Layout, total, err = load(s.Update, cfg.Threads); err != nil {
+		return nil, err
+	}
 	if s.Weights != nil {
-		if p.Weights, p.WeightsLayout, err = load(s.Weights, cfg.Threads, 1); err != nil {
+		if p.Weights, p.WeightsLayout, use, err = load(s.Weights, cfg.Threads); err != nil {
 			return nil, err
 		}
+		total.add(use, 1)
+		for _, v := range s.Weights.Graph.Outputs() {
+			if s.Update.Graph.Value(v.Name()) == nil {
+				total.Feeds += memory.Size(v)
+			}
+		}
 	}
-	if p.Images, p.ImagesLayout, err = load(s.Images, p.Threads, s.Count); err != nil {
+	if p.Images, p.ImagesLayout, use, err = load(s.Images, p.Threads); err != nil {
 		return nil, err
 	}
-	if cfg.Step, cfg.Layout, err = load(s.Update, cfg.Threads, 1); err != nil {
-		return nil, err
+	total.add(use, s.Count)
+	for _, name := range s.Divided {
+		total.Feeds += int64(s.Count) * memory.Size(s.Images.Graph.Value(name))
 	}
 	cfg.Parts = p
 	e, err := train.New(cfg)

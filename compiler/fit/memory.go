@@ -18,14 +18,11 @@ type Memory struct {
 	Parts     int   // into which the step is divided; 0 or 1 where it is whole
 }
 
-// add adds what is there so many times.
+// add adds what a graph computes and holds, so many times; what goes in and out of it is counted elsewhere.
 func (m *Memory) add(x Memory, times int) {
-	n := int64(times)
-	m.Values += n * x.Values
-	m.States += n * x.States
-	m.Feeds += n * x.Feeds
-	m.Constants += n * x.Constants
-	m.Graph += n * x.Graph
+	m.Values += int64(times) * x.Values
+	m.Constants += int64(times) * x.Constants
+	m.Graph += int64(times) * x.Graph
 }
 
 // Total is the sum.

@@ -37,7 +37,8 @@ func Name(output string, k int) string { return fmt.Sprintf("%s.part%d", output,
 // with gradients of convolutions as operators of grad.Domain; a mean over images in part is multiplied by 1/count by the node that alone
 // reads it.
 func Cut(whole, part *ir.Model, count int) (*Stages, error) {
-	c := &cutter{whole: whole.Graph, g: part.Graph, n: int64(count), kinds: map[*ir.Value]kind{}, axes: map[*ir.Value]int{}, at: map[*ir.Node]stage{}}
+	c := &cutter{whole: whole.Graph, g: part.Graph, n: int64(count), kinds: map[*ir.Value]kind{}, axes: map[*ir.Value]int{}, at: map[*ir.Node]stage{},
+		places: map[*ir.Value]bool{}}
 	if err := c.classify(); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
@@ -73,6 +74,7 @@ type cutter struct {
 	kinds    map[*ir.Value]kind
 	axes     map[*ir.Value]int // the dimension that holds the images
 	at       map[*ir.Node]stage
+	places   map[*ir.Value]bool // indices of MaxPool, which count the elements of all images together
 	divided  []string
 }
 

@@ -51,6 +51,9 @@ func (c *cutter) imagewise(n *ir.Node, v *ir.Value) error {
 		}
 		return nil
 	}
+	if slices.ContainsFunc(n.Inputs(), func(x *ir.Value) bool { return c.places[x] }) {
+		return c.placed(n, v)
+	}
 	switch {
 	case n.Domain == grad.Domain && n.Op == grad.ConvInputGrad:
 		return first(1)
@@ -67,7 +70,10 @@ func (c *cutter) imagewise(n *ir.Node, v *ir.Value) error {
 		return nil
 	case n.Op == "GridSample":
 		return first(2)
-	case n.Op == "BatchNormalization" && (len(n.Outputs()) > 1 || n.Int("training_mode", 0) != 0), n.Op == "MaxPool" && len(n.Outputs()) > 1:
+	case n.Op == "BatchNormalization" && (len(n.Outputs()) > 1 || n.Int("training_mode", 0) != 0):
+	case n.Op == "MaxPool" && len(n.Outputs()) > 1 && v == n.Output(1):
+		c.places[v] = true
+		return first(1)
 	case planes[n.Op]:
 		return first(1)
 	case moving[n.Op]:
@@ -114,6 +120,26 @@ func (c *cutter) imagewise(n *ir.Node, v *ir.Value) error {
 		return nil
 	}
 	return fmt.Errorf("whether %s keeps images apart is not known", n.Op)
+}
+
+// placed allows what moves indices of MaxPool, and what reads them among the elements of as many images in one row.
+func (c *cutter) placed(n *ir.Node, v *ir.Value) error {
+	switch {
+	case n.Domain != "":
+	case moving[n.Op] && c.places[n.Input(0)] && n.Op != "Transpose":
+		c.places[v] = true
+		return nil
+	case (n.Op == "ScatterElements" || n.Op == "GatherElements") && c.places[n.Input(1)]:
+		row := true
+		for i, x := range n.Inputs() {
+			d, _ := x.StaticDims()
+			row = row && len(d) == 1 && c.kinds[x] != free && (i == 1 || !c.places[x])
+		}
+		if row {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s of places of elements", n.Op)
 }
 
 // first1 reports inputs after the first that hold images.
