@@ -32,6 +32,10 @@ func recompute(c *cli.Context) (int, error) {
 // memoryLine says what a training is foreseen to take.
 func memoryLine(m fit.Memory) string {
 	mb := func(n int64) string { return fmt.Sprintf("%.4g", float64(n)/1e6) }
-	return fmt.Sprintf("memory: about %s MB at the peak of a step: values %s, weights and states %s, batch %s, constants and graph %s",
+	line := fmt.Sprintf("memory: about %s MB at the peak of a step: values %s, weights and states %s, batch %s, constants and graph %s",
 		mb(m.Total()), mb(m.Values), mb(m.States), mb(m.Feeds), mb(m.Constants+m.Graph))
+	if m.Parts > 1 {
+		line += fmt.Sprintf("; its images are trained in %d parts side by side", m.Parts)
+	}
+	return line
 }

@@ -199,3 +199,38 @@ func TestMeasure(t *testing.T) {
 		t.Errorf("costs %v", c)
 	}
 }
+
+// A run takes the same forms again for each number of threads, and the same values under other names.
+func TestRecordOfSeveralNumbersOfThreads(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Dir: dir, Threads: 2, Library: "1", Record: filepath.Join(dir, "forms.json")}
+	a, n := counted(t, o, map[string]float64{"first": 1, "faster": 0.5})
+	take(t, a, site("x", "first", "faster"), "faster")
+	if a.With(2) != any(a) {
+		t.Error("the same number of threads is another table")
+	}
+	one := a.With(1).(*Table)
+	take(t, one, site("x", "first", "faster"), "faster")
+	if *n != 2 {
+		t.Errorf("measured %d times, want 2", *n)
+	}
+	if got := one.Keep("parts", "2"); got != "2" {
+		t.Errorf("kept %q", got)
+	}
+	if got := one.Keep("parts", "4"); got != "2" {
+		t.Errorf("kept %q, want what was there", got)
+	}
+	if err := one.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	b, n := counted(t, Options{Dir: t.TempDir(), Threads: 2, Library: "1", Record: o.Record}, map[string]float64{"first": 1, "faster": 2})
+	take(t, b.With(1).(*Table), site("x", "first", "faster"), "faster")
+	take(t, b, site("x", "first", "faster"), "faster")
+	take(t, b.With(3).(*Table), site("x", "first", "faster"), "first")
+	if *n != 1 {
+		t.Errorf("measured %d times, want once", *n)
+	}
+	if got := b.With(1).Keep("parts", "4"); got != "2" {
+		t.Errorf("kept %q after a restart", got)
+	}
+}

@@ -3,6 +3,7 @@ package fit
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"mqatc/onnx/format"
@@ -113,18 +114,28 @@ func LoadStages(cfg train.Config, s *parts.Stages, foreseen func(Memory)) (_ *tr
 	if cfg.Step, cfg.Layout, total, err = load(s.Update, cfg.Threads); err != nil {
 		return nil, err
 	}
-	if s.Weights != nil {
-		if p.Weights, p.WeightsLayout, use, err = load(s.Weights, cfg.Threads); err != nil {
+	for _, m := range []*ir.Model{s.Batch, s.Weights} {
+		if m == nil {
+			continue
+		}
+		var st train.Stage
+		if st.Model, st.Layout, use, err = load(m, cfg.Threads); err != nil {
 			return nil, err
 		}
+		p.Shared = append(p.Shared, st)
 		total.add(use, 1)
-		for _, v := range s.Weights.Graph.Outputs() {
+		for _, v := range m.Graph.Outputs() {
 			if s.Update.Graph.Value(v.Name()) == nil {
 				total.Feeds += memory.Size(v)
 			}
 		}
+		for _, v := range m.Graph.Inputs() {
+			if slices.Contains(s.Divided, v.Name()) {
+				total.Feeds += memory.Size(v)
+			}
+		}
 	}
-	if p.Images, p.ImagesLayout, use, err = load(s.Images, p.Threads); err != nil {
+	if p.Images.Model, p.Images.Layout, use, err = load(s.Images, p.Threads); err != nil {
 		return nil, err
 	}
 	total.add(use, s.Count)

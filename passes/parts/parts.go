@@ -4,7 +4,8 @@
 // The step graph is made twice, for all images and for those of one part, and read side by side. A value that depends on the images and
 // whose sizes grow with their number belongs to them; one that depends on them and has the same sizes in both is a sum over images, as the
 // gradients are. Nodes up to these sums, of the images of a part, make one graph; the sums of all parts go into another, which updates;
-// what states alone decide, such as quantized weights, is computed once for all parts. A step that mixes images in another way, as
+// what states alone decide, such as quantized weights, is computed once for all parts, and so is what labels alone decide of the whole batch.
+// A step that mixes images in another way, as
 // batch normalization by the batch's own statistics does, is refused with the node that does it.
 package parts
 
@@ -19,6 +20,9 @@ const Pass = "parts"
 
 // Stages are the graphs of a divided step, in the order in which they run.
 type Stages struct {
+	// Batch computes, of all images together, what follows from inputs alone and is asked of all of them, such as the number of positive
+	// examples that a loss is divided by; nil where that is nothing.
+	Batch *ir.Model
 	// Weights computes from states what all parts read; nil where that is nothing.
 	Weights *ir.Model
 	// Images computes, of the images of a part, the sums over them.
@@ -33,16 +37,21 @@ type Stages struct {
 // Name is what part k gives for an output of Images, as an input of Update.
 func Name(output string, k int) string { return fmt.Sprintf("%s.part%d", output, k) }
 
-// Cut divides a step into count parts. whole and part are the step graphs for all images and for one part of them, otherwise made alike,
-// with gradients of convolutions as operators of grad.Domain; a mean over images in part is multiplied by 1/count by the node that alone
-// reads it.
-func Cut(whole, part *ir.Model, count int) (*Stages, error) {
+// Cut divides a step that trains the named tensors into count parts. whole and part are the step graphs for all images and for one part of them, otherwise made alike,
+// with gradients of convolutions as operators of grad.Domain; a mean over images in part, other than of what inputs alone decide, is multiplied by
+// 1/count by the node that alone reads it.
+func Cut(whole, part *ir.Model, count int, trained []string) (*Stages, error) {
 	c := &cutter{whole: whole.Graph, g: part.Graph, n: int64(count), kinds: map[*ir.Value]kind{}, axes: map[*ir.Value]int{}, at: map[*ir.Node]stage{},
-		places: map[*ir.Value]bool{}}
+		places: map[*ir.Value]bool{}, learned: map[*ir.Value]bool{}}
+	for _, name := range trained {
+		if v := part.Graph.Value(name); v != nil {
+			c.learned[v] = true
+		}
+	}
 	if err := c.classify(); err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
-	s, err := c.stages(part)
+	s, err := c.stages(whole, part)
 	if err != nil {
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
@@ -64,6 +73,7 @@ type stage int
 
 const (
 	states stage = iota // what is computed from states, wherever it is read
+	batch               // what is computed of all images from inputs alone
 	each                // part
 	update
 )
@@ -74,6 +84,7 @@ type cutter struct {
 	kinds    map[*ir.Value]kind
 	axes     map[*ir.Value]int // the dimension that holds the images
 	at       map[*ir.Node]stage
+	learned  map[*ir.Value]bool // what trained tensors have a part in
 	places   map[*ir.Value]bool // indices of MaxPool, which count the elements of all images together
 	divided  []string
 }
@@ -139,11 +150,13 @@ func (c *cutter) node(n *ir.Node) error {
 		return fmt.Errorf("loops and branches are not divided")
 	}
 	seen := map[kind]bool{}
+	learned := false
 	for _, v := range n.Inputs() {
 		if v == nil {
 			continue
 		}
 		k := c.kinds[v]
+		learned = learned || c.learned[v]
 		if v.IsInitializer() && v.Producer() == nil && !v.IsInput() {
 			if w := c.whole.Value(v.Name()); w != nil {
 				if grow, err := c.grows(v); err != nil || grow {
@@ -152,6 +165,9 @@ func (c *cutter) node(n *ir.Node) error {
 			}
 		}
 		seen[k] = true
+	}
+	for _, v := range n.Outputs() {
+		c.learned[v] = learned
 	}
 	out := func(v *ir.Value) (kind, error) {
 		grow, err := c.grows(v)
@@ -189,6 +205,13 @@ func (c *cutter) node(n *ir.Node) error {
 		k, err := out(v)
 		if err != nil {
 			return err
+		}
+		if k == summed && !learned {
+			if len(n.Outputs()) > 1 {
+				return fmt.Errorf("several results of all images")
+			}
+			c.at[n], c.kinds[v] = batch, free
+			continue
 		}
 		switch {
 		case k == images:

@@ -12,12 +12,13 @@ import (
 const few = 1 << 12
 
 // stages puts the nodes into graphs of their own.
-func (c *cutter) stages(m *ir.Model) (*Stages, error) {
-	var all [3]map[*ir.Node]bool
+func (c *cutter) stages(whole, m *ir.Model) (*Stages, error) {
+	var all [4]map[*ir.Node]bool
 	for i := range all {
 		all[i] = map[*ir.Node]bool{}
 	}
 	shared := map[*ir.Value]bool{}
+	given := map[*ir.Value]bool{}
 	var parts, rest func(n *ir.Node)
 	parts = func(n *ir.Node) { // n, and what it needs, to the graph of a part
 		if all[each][n] {
@@ -25,7 +26,11 @@ func (c *cutter) stages(m *ir.Model) (*Stages, error) {
 		}
 		all[each][n] = true
 		for _, v := range n.Inputs() {
-			if v == nil || v.Producer() == nil || c.at[v.Producer()] != states {
+			if v == nil || v.Producer() == nil {
+				continue
+			}
+			given[v] = c.at[v.Producer()] == batch
+			if c.at[v.Producer()] != states {
 				continue
 			}
 			if c.kinds[v] == sized || c.light(v.Producer()) {
@@ -41,7 +46,11 @@ func (c *cutter) stages(m *ir.Model) (*Stages, error) {
 		}
 		all[update][n] = true
 		for _, v := range n.Inputs() {
-			if v != nil && v.Producer() != nil && c.at[v.Producer()] == states && !shared[v] {
+			if v == nil || v.Producer() == nil {
+				continue
+			}
+			given[v] = c.at[v.Producer()] == batch
+			if c.at[v.Producer()] == states && !shared[v] {
 				rest(v.Producer())
 			}
 		}
@@ -56,6 +65,9 @@ func (c *cutter) stages(m *ir.Model) (*Stages, error) {
 		n := o.Producer()
 		if n != nil && c.at[n] == states {
 			rest(n)
+		}
+		if n != nil && c.at[n] == batch {
+			return nil, fmt.Errorf("output %q follows from inputs alone", o.Name())
 		}
 		if n == nil || c.at[n] != each {
 			outs = append(outs, o)
@@ -72,6 +84,9 @@ func (c *cutter) stages(m *ir.Model) (*Stages, error) {
 		if n == nil || all[states][n] {
 			return
 		}
+		if given[v] = c.at[n] == batch; given[v] {
+			return
+		}
 		all[states][n] = true
 		for _, x := range n.Inputs() {
 			if x != nil {
@@ -85,6 +100,11 @@ func (c *cutter) stages(m *ir.Model) (*Stages, error) {
 
 	s := &Stages{Divided: c.divided, Count: int(c.n)}
 	var err error
+	if list := c.values(func(v *ir.Value) bool { return given[v] }); len(list) > 0 {
+		if s.Batch, err = ofAll(whole, list); err != nil {
+			return nil, err
+		}
+	}
 	if len(shared) > 0 {
 		if s.Weights, err = m.Extract(c.listed(all[states]), c.values(func(v *ir.Value) bool { return shared[v] })); err != nil {
 			return nil, err
@@ -98,6 +118,36 @@ func (c *cutter) stages(m *ir.Model) (*Stages, error) {
 		return nil, err
 	}
 	return s, c.addUp(s.Update.Graph, sums)
+}
+
+// ofAll is the part of the whole step that computes what the values of the same names are.
+func ofAll(whole *ir.Model, list []*ir.Value) (*ir.Model, error) {
+	need := map[*ir.Node]bool{}
+	var note func(n *ir.Node)
+	note = func(n *ir.Node) {
+		if n == nil || need[n] {
+			return
+		}
+		need[n] = true
+		for _, v := range n.Inputs() {
+			if v != nil {
+				note(v.Producer())
+			}
+		}
+	}
+	var outs []*ir.Value
+	for _, v := range list {
+		w := whole.Graph.Value(v.Name())
+		note(w.Producer())
+		outs = append(outs, w)
+	}
+	var nodes []*ir.Node
+	for n := whole.Graph.First(); n != nil; n = n.Next() {
+		if need[n] {
+			nodes = append(nodes, n)
+		}
+	}
+	return whole.Extract(nodes, outs)
 }
 
 // light reports whether n, and all that it is computed from, has few elements.

@@ -40,7 +40,11 @@ func Divide(m *ir.Model, o Options, count int, f Forms) (*parts.Stages, error) {
 			return nil, fmt.Errorf("pass %s: %w", Pass, err)
 		}
 	}
-	means := meansOverImages(merged[0].Graph, merged[1].Graph)
+	var trained []string
+	for _, p := range o.Params {
+		trained = append(trained, p.Name)
+	}
+	means := meansOverImages(merged[0].Graph, merged[1].Graph, trained)
 	for i, o := range []Options{o, one} {
 		by := float32(1)
 		if i == 1 {
@@ -54,12 +58,15 @@ func Divide(m *ir.Model, o Options, count int, f Forms) (*parts.Stages, error) {
 			return nil, err
 		}
 	}
-	s, err := parts.Cut(made[0], made[1], count)
+	s, err := parts.Cut(made[0], made[1], count, trained)
 	if err != nil {
 		return nil, err
 	}
-	if s.Weights != nil {
-		if err := complete(s.Weights, f.States); err != nil {
+	for _, m := range []*ir.Model{s.Batch, s.Weights} {
+		if m == nil {
+			continue
+		}
+		if err := complete(m, f.States); err != nil {
 			return nil, err
 		}
 	}
@@ -69,23 +76,30 @@ func Divide(m *ir.Model, o Options, count int, f Forms) (*parts.Stages, error) {
 	return s, complete(s.Update, f.States)
 }
 
-// meansOverImages names means whose input has more elements for all images than for a part, and whose output has not.
-func meansOverImages(whole, part *ir.Graph) []string {
+// meansOverImages names means, of what the trained tensors have a part in, whose input has more elements for all images than for a part,
+// and whose output has not.
+func meansOverImages(whole, part *ir.Graph, trained []string) []string {
+	same := func(a, b *ir.Value) bool {
+		x, okX := a.StaticDims()
+		y, okY := b.StaticDims()
+		return okX && okY && slices.Equal(x, y)
+	}
+	learned := map[*ir.Value]bool{}
+	for _, name := range trained {
+		if v := part.Value(name); v != nil {
+			learned[v] = true
+		}
+	}
 	var out []string
 	for _, n := range part.Nodes() {
-		if !n.Is("ReduceMean") {
+		if !slices.ContainsFunc(n.Inputs(), func(v *ir.Value) bool { return learned[v] }) {
 			continue
+		}
+		for _, v := range n.Outputs() {
+			learned[v] = true
 		}
 		w := whole.Value(n.Output(0).Name())
-		if w == nil || w.Producer() == nil {
-			continue
-		}
-		same := func(a, b *ir.Value) bool {
-			x, okX := a.StaticDims()
-			y, okY := b.StaticDims()
-			return okX && okY && slices.Equal(x, y)
-		}
-		if same(n.Output(0), w) && !same(n.Input(0), w.Producer().Input(0)) {
+		if n.Is("ReduceMean") && w != nil && w.Producer() != nil && same(n.Output(0), w) && !same(n.Input(0), w.Producer().Input(0)) {
 			out = append(out, n.Output(0).Name())
 		}
 	}

@@ -10,16 +10,22 @@ import (
 	"mqatc/runtime/ort"
 )
 
-// Parts divides a step by its images: what states decide for all, then the sums of each part's images, side by side, then
-// Config.Step, which updates from the sums of all parts.
+// Parts divides a step by its images: what all images, and states, decide for all parts, then the sums of each part's images, side by
+// side, then Config.Step, which updates from the sums of all parts.
 type Parts struct {
-	Weights, Images             []byte  // serialized graphs; Weights is nil where nothing is computed from states alone
-	WeightsLayout, ImagesLayout *Layout // as Config.Layout
-	Count                       int
-	Threads                     int      // inside an operator of a part; 0 leaves it to onnxruntime
-	Divided                     []string // inputs of Images that hold a part of the images, in their first dimension
+	Shared  []Stage // in the order in which they run, each before the parts
+	Images  Stage
+	Count   int
+	Threads int      // inside an operator of a part; 0 leaves it to onnxruntime
+	Divided []string // inputs of Images that hold a part of the images, in their first dimension
 	// Name is how Config.Step calls what part k gives for an output of Images.
 	Name func(output string, k int) string
+}
+
+// Stage is a serialized graph, with a layout as Config.Layout or nil.
+type Stage struct {
+	Model  []byte
+	Layout *Layout
 }
 
 // stage is a graph of a divided step on a thread of its own.
@@ -32,13 +38,13 @@ type stage struct {
 	thread  *thread
 }
 
-func newStage(model []byte, o ort.SessionOptions, l *Layout) (*stage, error) {
+func newStage(of Stage, o ort.SessionOptions) (*stage, error) {
 	s := &stage{views: map[string]*ort.Buffer{}, thread: newThread()}
-	if l != nil {
-		o.OptLevel, s.layout = ort.DisableAll, *l
+	if of.Layout != nil {
+		o.OptLevel, s.layout = ort.DisableAll, *of.Layout
 	}
 	var err error
-	if s.session, err = ort.NewSession(model, o); err != nil {
+	if s.session, err = ort.NewSession(of.Model, o); err != nil {
 		return s, err
 	}
 	for _, v := range s.session.Outputs() {
@@ -59,9 +65,6 @@ func (s *stage) made() []ort.ValueInfo {
 }
 
 func (s *stage) close() (errs []error) {
-	if s == nil {
-		return nil
-	}
 	s.thread.close()
 	for _, b := range s.runs {
 		if b != nil {
@@ -84,23 +87,26 @@ func (s *stage) close() (errs []error) {
 
 // team are the stages before the update.
 type team struct {
-	weights *stage // may be nil
+	shared  []*stage
 	images  []*stage
 	divided map[string][]*ort.Buffer // feeds by part
+	whole   map[string]*ort.Buffer   // those of them that a shared stage reads
 	between map[string]*ort.Buffer   // what one stage hands to the next
 }
 
 // newTeam loads the stages; the buffers between them are to be made by allocate.
 func newTeam(cfg Config) (t *team, err error) {
 	p := cfg.Parts
-	t = &team{divided: map[string][]*ort.Buffer{}, between: map[string]*ort.Buffer{}}
+	t = &team{divided: map[string][]*ort.Buffer{}, whole: map[string]*ort.Buffer{}, between: map[string]*ort.Buffer{}}
 	o := cfg.Session
 	o.Profile, o.OptimizedModelPath = "", ""
-	if p.Weights != nil {
-		if t.weights, err = newStage(p.Weights, o, p.WeightsLayout); err != nil {
-			return t, fmt.Errorf("train: weights' graph: %w", err)
+	for _, of := range p.Shared {
+		s, err := newStage(of, o)
+		t.shared = append(t.shared, s)
+		if err != nil {
+			return t, fmt.Errorf("train: graph for all parts: %w", err)
 		}
-		for _, v := range t.weights.made() {
+		for _, v := range s.made() {
 			t.between[v.Name] = nil
 		}
 	}
@@ -109,7 +115,7 @@ func newTeam(cfg Config) (t *team, err error) {
 		if k == 0 {
 			o.Profile = cfg.Session.Profile
 		}
-		s, err := newStage(p.Images, o, p.ImagesLayout)
+		s, err := newStage(p.Images, o)
 		t.images = append(t.images, s)
 		if err != nil {
 			return t, fmt.Errorf("train: graph of part %d: %w", k, err)
@@ -131,11 +137,21 @@ func (t *team) allocate(e *Engine, p *Parts) error {
 		t.between[name] = b
 		return err
 	}
-	if t.weights != nil {
-		for _, v := range t.weights.made() {
+	for _, s := range t.shared {
+		for _, v := range s.made() {
 			if err := fill(v.Name, v); err != nil {
 				return err
 			}
+		}
+		for _, v := range s.session.Inputs() {
+			if !slices.Contains(p.Divided, v.Name) || t.whole[v.Name] != nil {
+				continue
+			}
+			b, err := newBuffer(v.Name, v.Type)
+			if err != nil {
+				return err
+			}
+			t.whole[v.Name] = b
 		}
 	}
 	for k, s := range t.images {
@@ -155,8 +171,8 @@ func (t *team) allocate(e *Engine, p *Parts) error {
 			t.divided[v.Name] = append(t.divided[v.Name], b)
 		}
 	}
-	if t.weights != nil {
-		if err := t.bind(e, t.weights, nil, func(name string) *ort.Buffer { return t.between[name] }); err != nil {
+	for _, s := range t.shared {
+		if err := t.bind(e, s, t.whole, func(name string) *ort.Buffer { return t.between[name] }); err != nil {
 			return err
 		}
 	}
@@ -209,6 +225,11 @@ func (t *team) feed(name string, x *ir.Tensor) (ok bool, err error) {
 	if all == nil {
 		return false, nil
 	}
+	if b := t.whole[name]; b != nil {
+		if err := b.Set(x); err != nil {
+			return true, err
+		}
+	}
 	d := slices.Clone(x.Dims())
 	if len(d) == 0 || d[0]%int64(len(all)) != 0 {
 		return true, fmt.Errorf("sizes %v in %d parts", d, len(all))
@@ -229,8 +250,8 @@ func (t *team) feed(name string, x *ir.Tensor) (ok bool, err error) {
 
 // run computes the sums of all parts from a set of states.
 func (t *team) run(set int) error {
-	if t.weights != nil {
-		if err := t.weights.thread.run(t.weights.runs[set]); err != nil {
+	for _, s := range t.shared {
+		if err := s.thread.run(s.runs[set]); err != nil {
 			return err
 		}
 	}
@@ -248,9 +269,11 @@ func (t *team) close() (errs []error) {
 	if t == nil {
 		return nil
 	}
-	errs = t.weights.close()
-	for _, s := range t.images {
+	for _, s := range append(slices.Clone(t.shared), t.images...) {
 		errs = append(errs, s.close()...)
+	}
+	for _, b := range t.whole {
+		errs = append(errs, b.Close())
 	}
 	for _, all := range t.divided {
 		for _, b := range all {
