@@ -11,19 +11,21 @@ import (
 )
 
 // TestEqualSeedsEndWithTheSameBytes trains twice from an empty cache: long enough for the forms of operators to be measured, with other
-// numbers of loaders. The second run takes the forms that the first one measured.
+// numbers of loaders, its images divided between two threads. The second run takes the forms that the first one measured.
 func TestEqualSeedsEndWithTheSameBytes(t *testing.T) {
 	lib := orttest.TestLibrary(t)
 	dir := t.TempDir()
 	command, model := program(t, dir)
-	run := func(out string, args ...string) {
+	run := func(out string, args ...string) (said []byte) {
 		t.Helper()
-		c := command(append([]string{"train", model, "--data", "cubesat:160", "--eval-data", "cubesat:8:7", "--batch", "4", "--epochs", "9", "--threads", "1",
+		c := command(append([]string{"train", model, "--data", "cubesat:160", "--eval-data", "cubesat:8:7", "--batch", "4", "--epochs", "9", "--threads", "2",
 			"--augment", "light", "-o", out}, args...)...)
 		c.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(dir, "cache"), ort.EnvLibrary+"="+lib.Path)
-		if said, err := c.CombinedOutput(); err != nil {
+		said, err := c.CombinedOutput()
+		if err != nil {
 			t.Fatalf("train: %v\n%s", err, said)
 		}
+		return said
 	}
 	same := func(a, b, name string) bool {
 		t.Helper()
@@ -37,7 +39,9 @@ func TestEqualSeedsEndWithTheSameBytes(t *testing.T) {
 		return bytes.Equal(raw[0], raw[1])
 	}
 	first, second, other := filepath.Join(dir, "first"), filepath.Join(dir, "second"), filepath.Join(dir, "other")
-	run(first, "--seed", "3", "--workers", "1")
+	if said := run(first, "--seed", "3", "--workers", "1"); !bytes.Contains(said, []byte("trained in 2 parts")) {
+		t.Errorf("two threads train no parts of the images:\n%s", said)
+	}
 	if found, _ := filepath.Glob(filepath.Join(dir, "cache", "mqatc", "costs", "*.json")); len(found) != 1 {
 		t.Fatalf("tables of costs: %v", found)
 	}

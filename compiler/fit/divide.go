@@ -31,8 +31,12 @@ func PartsOf(threads, batch int) int {
 	return n
 }
 
-// extra is the part of the memory of a step's values that gradients of all parts, and weights computed for them, may take beside it.
-const extra = 0.4
+// Gradients of all parts, and weights computed for them, may take so much memory beside the values of a step: a part of theirs, or
+// little, in bytes.
+const (
+	extra  = 0.4
+	little = 8 << 20
+)
 
 // Divide makes the step of m in as many parts as PartsOf says, and forms has on record, lowered for the CPU of this machine. It returns nil
 // where one graph serves better: where the step mixes images, where gradients of all parts would take much memory beside the
@@ -53,13 +57,9 @@ func Divide(m *ir.Model, o step.Options, threads int, forms Forms) (*parts.Stage
 		return nil, err
 	}
 	var whole int64
-	s, err := step.Divide(m, o, n, step.Forms{
-		Simplify: func(g *ir.Graph) error {
-			whole = max(whole, memory.Of(g).Peak)
-			return lower.Simplify(g)
-		},
-		Images: surveyed(mach, forms.With(partThreads(threads, n))),
-		States: surveyed(mach, forms),
+	s, err := step.Divide(m, o, n, func(g *ir.Graph) error {
+		whole = max(whole, memory.Of(g).Peak)
+		return lower.Simplify(g)
 	})
 	if err != nil {
 		return nil, nil // it is trained as one graph, which tells of what is wrong otherwise
@@ -74,10 +74,10 @@ func Divide(m *ir.Model, o step.Options, threads int, forms Forms) (*parts.Stage
 			shared += memory.Size(v)
 		}
 	}
-	if float64(sums+shared) > extra*float64(whole) {
+	if float64(sums+shared) > max(little, extra*float64(whole)) {
 		return nil, nil
 	}
-	return s, nil
+	return s, step.Complete(s, surveyed(mach, forms.With(partThreads(threads, n))), surveyed(mach, forms))
 }
 
 // partThreads are the threads of each of n parts.

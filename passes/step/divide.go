@@ -9,24 +9,18 @@ import (
 	"mqatc/passes/parts"
 )
 
-// Forms gives the graphs of a divided step the forms that the machine runs fastest.
-type Forms struct {
-	Simplify func(*ir.Graph) error // of the whole step, before it is divided
-	Images   func(*ir.Model) error // of a part
-	States   func(*ir.Model) error // of what is computed once for all parts
-}
-
 // Divide makes the step graph of m, divided into count parts of equal numbers of images; Options.Batch is that of all, a multiple of
-// count, which is a power of two. Results differ from those of Build by rounding. It is an error if the step mixes images in another way
+// count, which is a power of two. Options.Lower has no say: the graphs run once Complete gave them forms. The whole step, and that of a
+// part, are changed by simplify before they are divided. Results differ from those of Build by rounding. It is an error if the step mixes images in another way
 // than by sums and means over them, if m has a fixed batch, and with Accumulate or Recompute.
-func Divide(m *ir.Model, o Options, count int, f Forms) (*parts.Stages, error) {
+func Divide(m *ir.Model, o Options, count int, simplify func(*ir.Graph) error) (*parts.Stages, error) {
 	if count < 2 || count&(count-1) != 0 || o.Batch < int64(count) || o.Batch%int64(count) != 0 {
 		return nil, fmt.Errorf("pass %s: %d images in %d parts", parts.Pass, o.Batch, count)
 	}
 	if o.Accumulate || o.Recompute != 0 {
 		return nil, fmt.Errorf("pass %s: a step that sums gradients, or computes values again, is not divided", parts.Pass)
 	}
-	o.Lower = f.Images // gradients of convolutions stay operators of their own
+	o.Lower = func(*ir.Model) error { return nil } // gradients of convolutions stay operators of their own
 	one := o
 	one.Batch /= int64(count)
 	var merged [2]*ir.Model
@@ -54,26 +48,27 @@ func Divide(m *ir.Model, o Options, count int, f Forms) (*parts.Stages, error) {
 		if made[i], err = build(m, o, func(g *ir.Graph) error { return scaled(g, means, by) }); err != nil {
 			return nil, err
 		}
-		if err := f.Simplify(made[i].Graph); err != nil {
+		if err := simplify(made[i].Graph); err != nil {
 			return nil, err
 		}
 	}
-	s, err := parts.Cut(made[0], made[1], count, trained)
-	if err != nil {
-		return nil, err
-	}
+	return parts.Cut(made[0], made[1], count, trained)
+}
+
+// Complete gives the graphs of a divided step the forms in which they run: that of a part, and those that are computed once for all.
+func Complete(s *parts.Stages, part, once func(*ir.Model) error) error {
 	for _, m := range []*ir.Model{s.Batch, s.Weights} {
 		if m == nil {
 			continue
 		}
-		if err := complete(m, f.States); err != nil {
-			return nil, err
+		if err := complete(m, once); err != nil {
+			return err
 		}
 	}
-	if err := complete(s.Images, f.Images); err != nil {
-		return nil, err
+	if err := complete(s.Images, part); err != nil {
+		return err
 	}
-	return s, complete(s.Update, f.States)
+	return complete(s.Update, once)
 }
 
 // meansOverImages names means, of what the trained tensors have a part in, whose input has more elements for all images than for a part,

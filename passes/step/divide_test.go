@@ -142,8 +142,12 @@ func lowered(t *testing.T) func(*ir.Model) error {
 }
 
 func divide(t *testing.T, m *ir.Model, o step.Options, n int) (*parts.Stages, error) {
+	s, err := step.Divide(m, o, n, lower.Simplify)
+	if err != nil {
+		return nil, err
+	}
 	l := lowered(t)
-	return step.Divide(m, o, n, step.Forms{Simplify: lower.Simplify, Images: l, States: l})
+	return s, step.Complete(s, l, l)
 }
 
 func staged(t *testing.T, s *parts.Stages) *train.Parts {
