@@ -55,7 +55,7 @@ func main() {
 	module := flag.String("module", "", "with -serve, the module that is trained; everything where empty")
 	modules := flag.Bool("modules", false, "compare steps that train one module of a network each, the others frozen")
 	byOperator := flag.Bool("operators", false, "what part of the machine's matrix products a step reaches, and where its time goes")
-	measured := flag.Bool("measured", true, "forms of lowered steps are chosen by what they cost; not with -memory")
+	measured := flag.Bool("measured", true, "forms of lowered steps are chosen by what they cost; -memory looks at both")
 	parts := flag.Bool("parts", true, "the images of a step are divided among threads where that pays; not with -measured=false")
 	memory := flag.Bool("memory", false, "compare the memory that steps take")
 	flag.Parse()
@@ -137,14 +137,8 @@ func compare(dir string, n network, lsq bool, how setting, rounds, steps int, ri
 	if err != nil {
 		return nil, err
 	}
-	if how.lower && how.measured { // a process of its own measures forms, so that this takes no memory of the one that is timed
-		first, err := ours(dir, n, lsq, how)
-		if err != nil {
-			return nil, err
-		}
-		if out, err := first.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("%w: %s", err, out)
-		}
+	if err := measuredFirst(dir, n, lsq, how); err != nil {
+		return nil, err
 	}
 	commands := []*exec.Cmd{c}
 	for _, r := range rivals {

@@ -29,7 +29,7 @@ type setting struct {
 	module           string // all that is trained; empty for everything
 }
 
-var settings = []setting{{name: "standard"}, {name: "lower", lower: true}, {name: "recompute", recompute: true}, {name: "lower recompute", lower: true, recompute: true}}
+var settings = []setting{{name: "default", lower: true, measured: true, parts: true}, {name: "standard"}, {name: "lower", lower: true}, {name: "recompute", recompute: true}, {name: "lower recompute", lower: true, recompute: true}}
 
 // memories writes the memory that each way of training takes, each in a process of its own: MB above what the process held once its
 // libraries were loaded, and as a part of the least of PyTorch's; whole processes; and what was foreseen before the first step.
@@ -64,6 +64,9 @@ func memories(dir string, networks []network, lsq bool, rivals []string, only st
 			row("PyTorch "+rivals[i], a)
 		}
 		for _, s := range settings {
+			if err := measuredFirst(dir, n, lsq, s); err != nil {
+				return err
+			}
 			c, err := ours(dir, n, lsq, s)
 			if err != nil {
 				return err
@@ -101,6 +104,21 @@ func ours(dir string, n network, lsq bool, s setting) (*exec.Cmd, error) {
 	}
 	return exec.Command(self, "-serve", filepath.Join(dir, n.File), "-batch", fmt.Sprint(n.Batch), fmt.Sprintf("-lsq=%v", lsq),
 		fmt.Sprintf("-lower=%v", s.lower), fmt.Sprintf("-recompute=%v", s.recompute), fmt.Sprintf("-measured=%v", s.measured), fmt.Sprintf("-parts=%v", s.parts), "-module", s.module), nil
+}
+
+// measuredFirst has a process of its own measure forms, so that this takes no time and memory of the one that is looked at.
+func measuredFirst(dir string, n network, lsq bool, s setting) error {
+	if !s.lower || !s.measured {
+		return nil
+	}
+	first, err := ours(dir, n, lsq, s)
+	if err != nil {
+		return err
+	}
+	if out, err := first.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
 // rival is a process in which PyTorch trains n.
