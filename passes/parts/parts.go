@@ -42,7 +42,7 @@ func Name(output string, k int) string { return fmt.Sprintf("%s.part%d", output,
 // 1/count by the node that alone reads it.
 func Cut(whole, part *ir.Model, count int, trained []string) (*Stages, error) {
 	c := &cutter{whole: whole.Graph, g: part.Graph, n: int64(count), kinds: map[*ir.Value]kind{}, axes: map[*ir.Value]int{}, at: map[*ir.Node]stage{},
-		places: map[*ir.Value]bool{}, learned: map[*ir.Value]bool{}}
+		places: map[*ir.Value]bool{}, learned: map[*ir.Value]bool{}, lights: map[*ir.Node]bool{}}
 	for _, name := range trained {
 		if v := part.Graph.Value(name); v != nil {
 			c.learned[v] = true
@@ -86,6 +86,7 @@ type cutter struct {
 	at       map[*ir.Node]stage
 	learned  map[*ir.Value]bool // what trained tensors have a part in
 	places   map[*ir.Value]bool // indices of MaxPool, which count the elements of all images together
+	lights   map[*ir.Node]bool
 	divided  []string
 }
 

@@ -152,6 +152,15 @@ func ofAll(whole *ir.Model, list []*ir.Value) (*ir.Model, error) {
 
 // light reports whether n, and all that it is computed from, has few elements.
 func (c *cutter) light(n *ir.Node) bool {
+	is, known := c.lights[n]
+	if !known {
+		is = c.isLight(n)
+		c.lights[n] = is
+	}
+	return is
+}
+
+func (c *cutter) isLight(n *ir.Node) bool {
 	for _, v := range append(slices.Clone(n.Inputs()), n.Outputs()...) {
 		if v == nil {
 			continue
