@@ -36,7 +36,7 @@ type network struct {
 // answer is what a process says after an estimate.
 type answer struct {
 	Seconds float64     `json:"seconds"`
-	Probes  []float64   `json:"probes"`  // seconds of each; our first includes what goes before
+	Probes  []float64   `json:"probes"`  // seconds from the end of the one before; our first includes what goes before
 	Samples [][]float64 `json:"samples"` // by layer and probe
 }
 
@@ -142,7 +142,7 @@ func table(dir string, rounds, probes int, rivals []string, only string) (bad in
 	return bad, w.Flush()
 }
 
-// result has the medians over the rounds, of whole estimates and of single probes.
+// result has the medians over the rounds, of whole estimates and of mean times per probe.
 type result struct {
 	whole, probe float64
 	samples      [][]float64
@@ -184,7 +184,7 @@ func compare(dir string, n network, rounds, probes int, rivals []string) ([]resu
 				return nil, fmt.Errorf("%d layers and %d probes answered, %d and %d asked for", len(a.Samples), len(a.Probes), len(n.Layers), many)
 			}
 			if round > 0 {
-				whole[i], each[i] = append(whole[i], a.Seconds), append(each[i], a.Probes[1:]...)
+				whole[i], each[i] = append(whole[i], a.Seconds), append(each[i], perProbe(a.Probes))
 				out[i].samples = a.Samples
 			}
 		}
@@ -193,6 +193,11 @@ func compare(dir string, n network, rounds, probes int, rivals []string) ([]resu
 		out[i].whole, out[i].probe = turns.Median(whole[i]), turns.Median(each[i])
 	}
 	return out, nil
+}
+
+// perProbe is the mean time of a probe after the first ones: up to four probes run side by side and end together.
+func perProbe(seconds []float64) float64 {
+	return stat.Mean(seconds[min(4, len(seconds)/2):], nil)
 }
 
 // estimate is a mean over probes with its standard error.

@@ -112,7 +112,7 @@ func TestBlocksAreExact(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := straight(t, m, layers)
-	p, err := newProducts(m, "loss", layers, lower.Machine{Block: block}, Options{Threads: 1})
+	p, err := newProducts(m, "loss", layers, lower.Machine{Block: block}, 1, Options{MaxProbes: 1, Threads: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +131,7 @@ func TestBlocksAreExact(t *testing.T) {
 			}
 			probe[l+probeSuffix] = v
 		}
-		got, err := p.run(0, feeds, probe)
+		got, err := p.run(0, 0, feeds, probe)
 		if err != nil {
 			t.Fatal(err)
 		}

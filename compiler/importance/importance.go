@@ -20,13 +20,14 @@ type Options struct {
 	MinProbes int     // at least so many; 8 when 0
 	Tolerance float64 // stop when the standard error of the summed trace is below so much of |mean|; 0.05 when 0
 	Seed      uint64
-	Threads   int
+	Threads   int // of all probes together; one for each processor when 0
 	// MACs is what a batch costs forward, in multiply-accumulates, where known.
 	MACs int64
-	// Progress is told after each probe: probes done, at most, and the relative standard error of the sum.
+	// Progress is told after each probe: probes done, at most, and the relative standard error of the sum. Calls come one after the other,
+	// from other goroutines than the caller's.
 	Progress func(done, most int, rel float64)
 
-	// Profile, if set, is the prefix of the path of onnxruntime's profile of the probes.
+	// Profile, if set, is the prefix of the path of onnxruntime's profile of the probes: of all, or of those of the first lane where lanes have several threads.
 	Profile string
 }
 
@@ -58,6 +59,10 @@ func (r *Result) Lambda(i int) float64 { return math.Max(r.Layers[i].Trace, 0) }
 // over Rademacher probes of v_i . (Hv)_i is the trace of block i. Blocks between two layers add nothing to the mean and are left
 // out of H where that saves work. Probe p uses batch p modulo the number of batches; of what the batches alone decide, up to 1 GiB
 // is kept between probes. Convolutions take the forms that this machine runs fastest: on another one the last digits differ.
+//
+// Probes run side by side in up to four lanes, fewer where they are foreseen to take more than 1 GiB together. They are taken in by
+// number and those after the stop are dropped, so values and their count depend on the seed alone. The bits too are those of one probe
+// after the other where onnxruntime's kernels give the same bits with any number of threads, as they did wherever it was compared.
 func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.Tensor, o Options) (*Result, error) {
 	if len(batches) == 0 {
 		return nil, fmt.Errorf("hessian: no batch to measure on")
@@ -78,36 +83,42 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 	if err != nil {
 		return nil, fmt.Errorf("hessian: %w", err)
 	}
-	prod, err := newProducts(m, loss, layers, mach, o)
+	prod, err := newProducts(m, loss, layers, mach, len(batches), o)
 	if err != nil {
 		return nil, err
 	}
 	defer prod.close()
-	probes := make([]*ir.Tensor, len(layers))
 	res := &Result{Layers: make([]Layer, len(layers))}
+	probes := make([]map[string]*ir.Tensor, len(prod.lanes))
 	for i, l := range layers {
 		t := m.Graph.Value(l).Init()
-		if probes[i], err = ir.NewTensor(ir.Float32, t.Dims(), make([]byte, 4*t.Len())); err != nil {
-			return nil, err
-		}
 		res.Layers[i] = Layer{Name: l, Elements: t.Len()}
-	}
-	var sums []float64
-	for p := 0; p < maxProbes; p++ {
-		rng := rand.New(rand.NewPCG(o.Seed, uint64(p)))
-		feeds := map[string]*ir.Tensor{}
-		for i, l := range layers {
-			rademacher(rng, probes[i].Raw())
-			feeds[l+probeSuffix] = probes[i]
+		for k := range probes {
+			if probes[k] == nil {
+				probes[k] = map[string]*ir.Tensor{}
+			}
+			if probes[k][l+probeSuffix], err = ir.NewTensor(ir.Float32, t.Dims(), make([]byte, 4*t.Len())); err != nil {
+				return nil, err
+			}
 		}
-		got, err := prod.run(p%len(batches), batches[p%len(batches)], feeds)
+	}
+	run := func(lane, p int) ([]float64, error) {
+		rng := rand.New(rand.NewPCG(o.Seed, uint64(p)))
+		for _, l := range layers {
+			rademacher(rng, probes[lane][l+probeSuffix].Raw())
+		}
+		got, err := prod.run(lane, p%len(batches), batches[p%len(batches)], probes[lane])
 		if err != nil {
 			return nil, fmt.Errorf("hessian: probe %d: %w", p, err)
 		}
+		return got, nil
+	}
+	var sums []float64
+	take := func(p int, got []float64) (done bool, err error) {
 		sum := 0.0
 		for i, f := range got {
 			if math.IsNaN(f) || math.IsInf(f, 0) {
-				return nil, fmt.Errorf("hessian: layer %s: probe %d gave %v", layers[i], p, f)
+				return false, fmt.Errorf("hessian: layer %s: probe %d gave %v", layers[i], p, f)
 			}
 			res.Layers[i].Samples = append(res.Layers[i].Samples, f)
 			sum += f
@@ -122,9 +133,10 @@ func Trace(m *ir.Model, loss string, layers []string, batches []map[string]*ir.T
 			o.Progress(p+1, maxProbes, rel)
 		}
 		res.Probes = p + 1
-		if p+1 >= minProbes && rel <= tol {
-			break
-		}
+		return p+1 >= minProbes && rel <= tol, nil
+	}
+	if err := sideBySide(len(prod.lanes), maxProbes, run, take); err != nil {
+		return nil, err
 	}
 	for i := range layers {
 		l := &res.Layers[i]
