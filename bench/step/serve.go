@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -47,6 +48,8 @@ func serve(path string, batch int64, lsq bool, how setting, profile string) erro
 		return err
 	}
 	defer e.Close()
+	ort.Trim()
+	debug.FreeOSMemory() // the graph that the engine was made from is held until here
 	m.start()
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {

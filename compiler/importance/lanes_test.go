@@ -242,12 +242,13 @@ func TestNoSession(t *testing.T) {
 	}
 }
 
+// A lane that starts late may find few probes left: there are many.
 func TestProfile(t *testing.T) {
 	orttest.TestLibrary(t)
 	m, layers, feeds := wide(t)
 	for _, threads := range []int{2, 8} {
 		dir := t.TempDir()
-		o := Options{MaxProbes: 9, MinProbes: 9, Threads: threads, Profile: filepath.Join(dir, "p")}
+		o := Options{MaxProbes: 300, MinProbes: 300, Threads: threads, Profile: filepath.Join(dir, "p")}
 		if _, err := Trace(m, "loss", layers, []map[string]*ir.Tensor{feeds}, o); err != nil {
 			t.Fatal(err)
 		}
