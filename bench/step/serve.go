@@ -43,7 +43,7 @@ func serve(path string, batch int64, lsq bool, how setting, profile string) erro
 	m := meter{before: status("VmRSS")}
 	ort.Trim()
 	m.least = status("VmRSS")
-	e, feeds, is, err := engine(ctx, path, batch, lsq, how, train.Config{Threads: threads, Session: ort.SessionOptions{DisableQDQ: true, NoArena: how.recompute, Profile: profile}})
+	e, feeds, is, err := engine(ctx, path, batch, lsq, how, train.Config{Threads: threads, Session: ort.SessionOptions{DisableQDQ: true, Profile: profile}})
 	if err != nil {
 		return err
 	}

@@ -149,7 +149,7 @@ func (o Options) engine(steps int) (*train.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := train.Config{Threads: o.Threads, Session: ort.SessionOptions{DisableQDQ: true, Device: o.Device, NoArena: o.Recompute != 0}}
+	cfg := train.Config{Threads: o.Threads, Session: ort.SessionOptions{DisableQDQ: true, Device: o.Device}}
 	level := func(nodes int) ort.OptLevel {
 		return ort.LevelFor(nodes, float64(o.MACs)*float64(o.Batch)*float64(steps))
 	}
