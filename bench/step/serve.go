@@ -172,11 +172,6 @@ func engine(ctx context.Context, path string, batch int64, lsq bool, how setting
 	if err != nil {
 		return nil, nil, is, err
 	}
-	if how.recompute && how.lower {
-		if s, err = fit.Lighter(m, o, s, cfg); err != nil {
-			return nil, nil, is, err
-		}
-	}
 	if cfg.Step, err = format.Marshal(s); err != nil {
 		return nil, nil, is, err
 	}

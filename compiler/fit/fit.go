@@ -171,11 +171,6 @@ func (o Options) engine(steps int) (*train.Engine, error) {
 		return nil, err
 	}
 	cfg.Session.OptLevel = level(stepGraph.Graph.NumNodes())
-	if o.Recompute != 0 && so.Lower != nil {
-		if stepGraph, err = Lighter(o.Model, so, stepGraph, cfg); err != nil {
-			return nil, err
-		}
-	}
 	if apply != nil {
 		if cfg.Apply, err = format.Marshal(apply); err != nil {
 			return nil, err

@@ -50,38 +50,6 @@ func freed() {
 	debug.FreeOSMemory()
 }
 
-// Lighter is the lowered step graph of m, or the one of standard operators where that takes clearly less memory, which is what computing
-// values again is asked for. Both are weighed as they will run.
-func Lighter(m *ir.Model, so step.Options, lowered *ir.Model, cfg train.Config) (*ir.Model, error) {
-	so.Lower = nil
-	standard, err := step.Build(m, so)
-	if err != nil {
-		return nil, err
-	}
-	var takes [2]int64
-	for i, m := range []*ir.Model{lowered, standard} {
-		raw, err := format.Marshal(m)
-		if err != nil {
-			return nil, err
-		}
-		a, err := arranged(raw, cfg.Threads, cfg.Session)
-		if err != nil {
-			return nil, err
-		}
-		if a == nil {
-			return lowered, nil
-		}
-		takes[i] = memoryOf(a.use, m.Graph).Total()
-	}
-	if float64(takes[0]) > clearly*float64(takes[1]) {
-		return standard, nil
-	}
-	return lowered, nil
-}
-
-// clearly is how much more memory a lowered step may take than one of standard operators.
-const clearly = 1.02
-
 // laid is an engine whose step graph is what onnxruntime made of it, with a layout; nil where onnxruntime cannot write that.
 func laid(cfg train.Config) (*train.Engine, memory.Use, error) {
 	a, err := arranged(cfg.Step, cfg.Threads, cfg.Session)
