@@ -131,7 +131,7 @@ func dashed(name string) string {
 var (
 	jsonFlag    = &cli.BoolFlag{Name: "json", Usage: "print one JSON document on standard output"}
 	ortLibFlag  = &cli.StringFlag{Name: "ort-lib", Usage: "onnxruntime library to use", TakesFile: true}
-	threadsFlag = &cli.IntFlag{Name: "threads", Usage: "threads inside onnxruntime; 0 leaves it to onnxruntime"}
+	threadsFlag = &cli.IntFlag{Name: "threads", Usage: "threads that onnxruntime works with, in all; 0 leaves it to onnxruntime"}
 	seedFlag    = &cli.Uint64Flag{Name: "seed", Value: 1, Usage: "seed of everything random"}
 	shapeFlag   = &cli.StringSliceFlag{Name: "input-shape", Usage: "size of a dynamic input, as x=1x3x640x640"}
 )

@@ -1,7 +1,6 @@
 package train
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -258,11 +257,13 @@ func (t *team) run(set int) error {
 	for _, s := range t.images {
 		s.thread.calls <- s.runs[set]
 	}
-	var errs []error
+	var first error
 	for _, s := range t.images {
-		errs = append(errs, <-s.thread.done)
+		if err := <-s.thread.done; first == nil {
+			first = err
+		}
 	}
-	return errors.Join(errs...)
+	return first
 }
 
 func (t *team) close() (errs []error) {
