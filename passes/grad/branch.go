@@ -82,7 +82,7 @@ func (e *engine) branch(src *ir.Graph, cots, wrt []*ir.Value) (*ir.Graph, error)
 		return nil, err
 	}
 	in := &engine{g: g, opt: e.opt, b: ir.NewBuilder(g, e.opt.Pass, e.b.Infer), active: map[*ir.Value]bool{}, flows: map[*ir.Value]bool{},
-		parts: map[*ir.Value][]*ir.Value{}, tables: map[string]*ir.Value{}}
+		parts: map[*ir.Value][]*ir.Value{}, shared: newShared()}
 	in.b.Site = e.b.Site
 	for _, v := range wrt {
 		in.active[v] = true

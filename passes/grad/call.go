@@ -14,17 +14,26 @@ import (
 // call is what a rule sees: the node, the cotangents of its outputs (nil where there is none) and a builder.
 type call struct {
 	*ir.Builder
-	n    *ir.Node
-	cots []*ir.Value
-	dt   ir.DType // element type of the cotangents
-	memo map[string]*ir.Value
-	// tables holds constants that only depend on a geometry, by that geometry, for all nodes.
-	tables map[string]*ir.Value
+	n      *ir.Node
+	cots   []*ir.Value
+	dt     ir.DType // element type of the cotangents
+	memo   map[string]*ir.Value
+	shared *shared
 	active map[*ir.Value]bool
 	cotIn  map[*ir.Value]*ir.Value // cotangents of the inputs of a decomposed operator, and of what its subgraphs read
 	inside []*ir.Value             // active values that the node's subgraphs read
 	later  bool                    // Options.Opaque
 	frugal bool                    // Options.Frugal
+}
+
+// shared is what the rules of all nodes of a graph know of each other.
+type shared struct {
+	tables map[string]*ir.Value   // large constants that only depend on a geometry, by that geometry
+	pooled map[*ir.Value]unpooled // by cotangents of what MaxPool read
+}
+
+func newShared() *shared {
+	return &shared{map[string]*ir.Value{}, map[*ir.Value]unpooled{}}
 }
 
 func (c *call) in(i int) *ir.Value  { return c.n.Input(i) }

@@ -1,6 +1,10 @@
 package grad
 
-import "mqatc/onnx/ir"
+import (
+	"fmt"
+
+	"mqatc/onnx/ir"
+)
 
 func convCases() []ruleCase {
 	a := func(s, p, d []int64, g int64, more ...ir.Attr) []ir.Attr {
@@ -86,6 +90,19 @@ func poolCases() []ruleCase {
 	mx := func(name string, i input, a ...ir.Attr) ruleCase {
 		return ruleCase{op: "MaxPool", name: name, in: []input{i}, attrs: a}
 	}
+	// A pooling behind an activation, which something else reads too where shared.
+	after := func(act string, shared bool, a ...ir.Attr) ruleCase {
+		c := mx(fmt.Sprintf("after %s, shared %v", act, shared), x(2, 2, 7, 7), a...)
+		c.make = func(b *ir.Builder, in []*ir.Value) []*ir.Value {
+			v := b.Op(act, in)
+			y := b.Op("Reshape", []*ir.Value{b.Op("MaxPool", []*ir.Value{v}, a...), b.Int64s(-1)})
+			if shared {
+				y = b.Op("Concat", []*ir.Value{y, b.Op("Reshape", []*ir.Value{v, b.Int64s(-1)})}, ir.AInt("axis", 0))
+			}
+			return []*ir.Value{y}
+		}
+		return c
+	}
 	inc, ceil := ir.AInt("count_include_pad", 1), ir.AInt("ceil_mode", 1)
 	rs := func(name string, i input, scales []float64, mode, coord, near string) ruleCase {
 		at := []ir.Attr{ir.AString("mode", mode), ir.AString("coordinate_transformation_mode", coord)}
@@ -116,6 +133,11 @@ func poolCases() []ruleCase {
 		mx("dilated", x(1, 2, 7, 7), k(2, 2), ir.AInts("dilations", 2, 2)),
 		mx("same upper", x(1, 2, 5, 5), k(2, 2), s(2, 2), ir.AString("auto_pad", "SAME_UPPER")),
 		mx("1D", x(1, 2, 7), k(3), s(2)),
+		after("Relu", false, k(3, 3), s(2, 2), p(1, 1, 1, 1)),
+		after("LeakyRelu", false, k(3, 3), s(2, 2), p(1, 1, 1, 1)),
+		after("Sigmoid", false, k(3, 3), s(2, 2)),
+		after("Tanh", false, k(2, 2), s(1, 2)),
+		after("Relu", true, k(3, 3), s(2, 2)),
 		{op: "MaxPool", name: "indices by column", nout: 2, in: []input{x(2, 2, 6, 5)}, attrs: []ir.Attr{k(3, 3), s(2, 1), ir.AInt("storage_order", 1)}},
 		{op: "MaxPool", name: "with indices", nout: 2, in: []input{x(1, 2, 6, 6)}, attrs: []ir.Attr{k(3, 3), s(2, 2)}},
 		rs("nearest 2x asymmetric", x(1, 2, 3, 4), []float64{1, 1, 2, 2}, "nearest", "asymmetric", "floor"),

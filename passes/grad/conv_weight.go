@@ -88,15 +88,15 @@ func (w *window) columns() (idx []int32, padded bool) {
 func (c *call) columns(w window) (*ir.Value, bool) {
 	idx, padded := w.columns()
 	key := fmt.Sprint("columns", w)
-	if v := c.tables[key]; v != nil {
+	if v := c.shared.tables[key]; v != nil {
 		return v, padded
 	}
 	t, err := ir.FromInt32s(idx, product(w.out), product(w.kernel))
 	if err != nil {
 		return c.Fail(err), padded
 	}
-	c.tables[key] = c.Const(t)
-	return c.tables[key], padded
+	c.shared.tables[key] = c.Const(t)
+	return c.shared.tables[key], padded
 }
 
 func unravel(flat int64, dims, at []int64) {

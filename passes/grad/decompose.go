@@ -40,7 +40,7 @@ func (c *call) through(f func(c *call) []*ir.Value) map[*ir.Value]*ir.Value {
 		return res
 	}
 	e := &engine{g: c.G, b: c.Builder, opt: Options{Pass: c.Pass}, active: map[*ir.Value]bool{}, flows: map[*ir.Value]bool{},
-		parts: map[*ir.Value][]*ir.Value{}, tables: c.tables}
+		parts: map[*ir.Value][]*ir.Value{}, shared: c.shared}
 	ins := append(append([]*ir.Value{}, c.n.Inputs()...), c.inside...)
 	for _, v := range ins {
 		if v != nil && c.active[v] {

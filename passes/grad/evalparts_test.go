@@ -41,7 +41,7 @@ func (e *evaluator) evalParts(n *ir.Node, r row) ([]*arr, error) {
 		m.Output(i).Type = o.Type
 	}
 	b := ir.NewBuilder(g, "parts", op.InferNode)
-	made := r.parts(&call{Builder: b, n: m, dt: n.Output(0).DType(), memo: map[string]*ir.Value{}, tables: map[string]*ir.Value{}})
+	made := r.parts(&call{Builder: b, n: m, dt: n.Output(0).DType(), memo: map[string]*ir.Value{}, shared: newShared()})
 	if err := b.Err(); err != nil {
 		return nil, err
 	}

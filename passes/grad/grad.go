@@ -54,7 +54,7 @@ func Gradients(g *ir.Graph, outs []Seed, wrt []*ir.Value, opt Options) ([]*ir.Va
 		opt.Pass = "grad"
 	}
 	e := &engine{g: g, opt: opt, b: ir.NewBuilder(g, opt.Pass, op.InferNode),
-		active: map[*ir.Value]bool{}, flows: map[*ir.Value]bool{}, parts: map[*ir.Value][]*ir.Value{}, tables: map[string]*ir.Value{}}
+		active: map[*ir.Value]bool{}, flows: map[*ir.Value]bool{}, parts: map[*ir.Value][]*ir.Value{}, shared: newShared()}
 	for _, v := range wrt {
 		if v == nil || v.Graph() != g {
 			return nil, fmt.Errorf("pass %s: a value to differentiate by is not in graph %q", opt.Pass, g.Name)
@@ -96,7 +96,7 @@ type engine struct {
 	active map[*ir.Value]bool // depends on a wrt
 	flows  map[*ir.Value]bool // active, and its producer is to be visited for it
 	parts  map[*ir.Value][]*ir.Value
-	tables map[string]*ir.Value // large constants that several nodes' gradients share
+	shared *shared
 }
 
 func ruleOf(n *ir.Node) (row, bool) {
@@ -205,7 +205,7 @@ func (e *engine) visit(n *ir.Node) error {
 	if !e.reads(n) {
 		return nil
 	}
-	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, tables: e.tables, active: e.active, later: e.opt.Opaque, frugal: e.opt.Frugal}
+	c := &call{Builder: e.b, n: n, memo: map[string]*ir.Value{}, shared: e.shared, active: e.active, later: e.opt.Opaque, frugal: e.opt.Frugal}
 	e.b.Site = siteOf(n)
 	any := false
 	for _, o := range n.Outputs() {

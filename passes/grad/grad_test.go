@@ -416,3 +416,20 @@ func TestSameGraphTwice(t *testing.T) {
 		first = raw
 	}
 }
+
+// What a pooling scatters passes the mask of the activation before it while it is small: the backward pass reads the activation's values
+// only to find what the windows took.
+func TestMasksBeforePoolings(t *testing.T) {
+	for _, act := range []string{"Relu", "LeakyRelu", "Sigmoid", "Tanh"} {
+		n := newNet(t)
+		x := n.input("x", 1, 2, 6, 6)
+		y := n.op(act, []*ir.Value{x})
+		p := n.op("MaxPool", []*ir.Value{y}, ir.AInts("kernel_shape", 3, 3), ir.AInts("strides", 2, 2))
+		n.grad(n.op("ReduceSum", []*ir.Value{n.op("Mul", []*ir.Value{p, p})}, ir.AInt("keepdims", 0)), []*ir.Value{x}, Options{})
+		for _, u := range y.Uses() {
+			if !u.Node.Is("MaxPool") {
+				t.Errorf("%s: %v reads what it made", act, u.Node)
+			}
+		}
+	}
+}

@@ -22,11 +22,11 @@ const (
 // Expand replaces the operators of Domain in g by the standard ones that Gradients writes without Options.Opaque, with or without Frugal.
 func Expand(g *ir.Graph, frugal bool) error {
 	b := ir.NewBuilder(g, "grad", op.InferNode)
-	tables := map[string]*ir.Value{}
+	with := newShared()
 	for n := g.First(); n != nil; {
 		next := n.Next()
 		if n.Domain == Domain {
-			if err := expand(b, n, tables, frugal); err != nil {
+			if err := expand(b, n, with, frugal); err != nil {
 				return err
 			}
 		}
@@ -35,10 +35,10 @@ func Expand(g *ir.Graph, frugal bool) error {
 	return nil
 }
 
-func expand(b *ir.Builder, n *ir.Node, tables map[string]*ir.Value, frugal bool) error {
+func expand(b *ir.Builder, n *ir.Node, with *shared, frugal bool) error {
 	out := n.Output(0)
 	b.Before, b.Site = n, out.Name()
-	c := &call{Builder: b, n: n, dt: out.DType(), memo: map[string]*ir.Value{}, tables: tables, frugal: frugal}
+	c := &call{Builder: b, n: n, dt: out.DType(), memo: map[string]*ir.Value{}, shared: with, frugal: frugal}
 	w := c.opaqueWindow()
 	var v *ir.Value
 	if n.Op == ConvWeightGrad {

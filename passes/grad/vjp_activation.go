@@ -6,12 +6,12 @@ import (
 	"mqatc/onnx/ir"
 )
 
-func vjpRelu(c *call, _, y, dy *ir.Value) *ir.Value { return c.mul(dy, c.step(y)) }
+func vjpRelu(c *call, _, y, dy *ir.Value) *ir.Value { return c.masked(dy, y, c.step) }
 
 func vjpLeakyRelu(c *call, x, y, dy *ir.Value) *ir.Value {
 	alpha := float64(c.n.Float("alpha", 0.01))
 	if alpha >= 0 && alpha <= 1 { // x and y have one sign, and nothing needs x any more
-		return c.mul(dy, c.op("Max", c.step(y), c.num(alpha)))
+		return c.masked(dy, y, func(y *ir.Value) *ir.Value { return c.op("Max", c.step(y), c.num(alpha)) })
 	}
 	return c.mul(dy, c.add(c.scale(c.step(x), 1-alpha), c.num(alpha)))
 }
@@ -72,7 +72,7 @@ func vjpMish(c *call, x, _, dy *ir.Value) *ir.Value {
 }
 
 func vjpSigmoid(c *call, _, y, dy *ir.Value) *ir.Value {
-	return c.mul(dy, c.mul(y, c.sub(c.num(1), y)))
+	return c.masked(dy, y, func(y *ir.Value) *ir.Value { return c.mul(y, c.sub(c.num(1), y)) })
 }
 
 // vjpHardSigmoid treats a slope of stepSlope or more as a step function, whose gradient is zero.
@@ -93,7 +93,7 @@ func vjpHardSwish(c *call, x, _, dy *ir.Value) *ir.Value {
 }
 
 func vjpTanh(c *call, _, y, dy *ir.Value) *ir.Value {
-	return c.mul(dy, c.sub(c.num(1), c.square(y)))
+	return c.masked(dy, y, func(y *ir.Value) *ir.Value { return c.sub(c.num(1), c.square(y)) })
 }
 
 func vjpSoftplus(c *call, x, _, dy *ir.Value) *ir.Value { return c.mul(dy, c.op("Sigmoid", x)) }

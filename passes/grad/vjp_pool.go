@@ -65,7 +65,7 @@ func vjpMaxPool(c *call, _ int) *ir.Value {
 	if len(c.cots) > 1 && c.cots[1] != nil {
 		return c.fail("no rule for output Indices")
 	}
-	idx := c.out(1)
+	idx, y := c.out(1), c.out(0)
 	if columns := c.n.Int("storage_order", 0) != 0; idx == nil || columns {
 		var at []ir.Attr
 		for _, a := range c.n.Attrs() {
@@ -73,9 +73,25 @@ func vjpMaxPool(c *call, _ int) *ir.Value {
 				at = append(at, a)
 			}
 		}
-		idx = c.Node(ir.NodeSpec{Op: "MaxPool", Inputs: []*ir.Value{x}, Attrs: at}, 2)[1]
+		again := c.Node(ir.NodeSpec{Op: "MaxPool", Inputs: []*ir.Value{x}, Attrs: at}, 2)
+		y, idx = again[0], again[1]
 	}
-	return c.scatterFlat(x, c.reshape(idx, -1), c.reshape(c.dy(), -1))
+	u := unpooled{x, c.reshape(y, -1), c.reshape(idx, -1), c.reshape(c.dy(), -1)}
+	g := c.scatterFlat(x, u.idx, u.dy)
+	c.shared.pooled[g] = u
+	return g
+}
+
+// unpooled is how the cotangent of x, of which windows took y at idx, was made of dy; all but x are flat.
+type unpooled struct{ x, y, idx, dy *ir.Value }
+
+// masked is dy * f(y) for a function of each element of y. What a MaxPool scattered is masked before that, while it is small, and by what
+// the windows took, so that y is not needed for it.
+func (c *call) masked(dy, y *ir.Value, f func(*ir.Value) *ir.Value) *ir.Value {
+	if u, ok := c.shared.pooled[dy]; ok && u.x == y {
+		return c.scatterFlat(y, u.idx, c.mul(u.dy, f(u.y)))
+	}
+	return c.mul(dy, f(y))
 }
 
 // scatterFlat adds updates to a zero tensor of the shape of like, at indices into its flat form.
