@@ -2,6 +2,7 @@ package fit
 
 import (
 	"fmt"
+	"maps"
 	"runtime/debug"
 
 	"mqatc/onnx/format"
@@ -74,6 +75,12 @@ type arrangement struct {
 // arranged is nil where onnxruntime cannot write a graph, as on a full disk for temporary files.
 func arranged(raw []byte, threads int, opts ort.SessionOptions) (*arrangement, error) {
 	opts.Threads = threads
+	opts.Config = maps.Clone(opts.Config)
+	if opts.Config == nil {
+		opts.Config = map[string]string{}
+	}
+	// Its Split makes at once what slices make one after the other.
+	opts.Config["optimization.disable_specified_optimizers"] = "GatherSliceToSplitFusion"
 	raw, err := ort.Optimize(raw, opts)
 	if err != nil {
 		return nil, nil // a graph that cannot be loaded at all is told of by the engine without a layout

@@ -64,7 +64,7 @@ func Scratch(n *ir.Node) int64 {
 	}
 	switch {
 	case n.Is("Conv"), n.Domain == Domain && n.Op == ConvInputGrad:
-		return 2 * bytes(n.Input(1))
+		return 2 * min(bytes(n.Input(1)), FrugalWeights)
 	case n.Domain == Domain && n.Op == ConvWeightGrad:
 		return frugalColumns + min(bytes(n.Output(0)), frugalPart)
 	}

@@ -2,11 +2,15 @@ package grad
 
 import "mqatc/onnx/ir"
 
-// Bounds of what a frugal weight gradient holds beside its inputs and its output, in bytes.
+// Bounds of what frugal gradients hold beside their inputs and outputs, in bytes: columns and parts of weight gradients, indices of a scatter.
 const (
 	frugalColumns = 4 << 20
-	frugalPart    = 3 << 20
+	frugalPart    = 2 << 20
+	frugalIndices = 1 << 20
 )
+
+// FrugalWeights are the bytes of a convolution's weights that a frugal lowering brings into another layout at a time.
+const FrugalWeights = 3 << 20
 
 // exactRows is what numbers of rows of matrices are multiples of that are multiplied one after the other, each product added to the last one:
 // onnxruntime's kernels add products of 128 to 1024 rows to what is there, so that the sum keeps its bits.

@@ -94,10 +94,30 @@ func (c *call) masked(dy, y *ir.Value, f func(*ir.Value) *ir.Value) *ir.Value {
 	return c.mul(dy, f(y))
 }
 
+// atATime is how many of updates are scattered at a time where that is to take little memory, 0 for all: onnxruntime's kernel copies the
+// indices, as int64.
+func (c *call) atATime(updates *ir.Value) int64 {
+	if d, ok := updates.StaticDims(); c.frugal && ok && c.dt == ir.Float32 && 8*d[0] > frugalIndices {
+		return frugalIndices / 8
+	}
+	return 0
+}
+
 // scatterFlat adds updates to a zero tensor of the shape of like, at indices into its flat form.
 func (c *call) scatterFlat(like, idx, updates *ir.Value) *ir.Value {
-	flat := c.reshape(c.zeros(like), -1)
-	return c.like(c.accumulated("ScatterElements", flat, idx, updates, ir.AInt("axis", 0)), like)
+	sum := c.reshape(c.zeros(like), -1)
+	part := c.atATime(updates)
+	if part == 0 {
+		return c.like(c.accumulated("ScatterElements", sum, idx, updates, ir.AInt("axis", 0)), like)
+	}
+	n := c.dims(updates)[0]
+	for i := int64(0); i < n; i += part {
+		some := func(v *ir.Value) *ir.Value {
+			return c.slice(v, []int64{i}, []int64{min(i+part, n)}, []int64{0}, []int64{1})
+		}
+		sum = c.accumulated("ScatterElements", sum, some(idx), some(updates), ir.AInt("axis", 0))
+	}
+	return c.like(sum, like)
 }
 
 // powerSum gives the p-th root of the sums that sum makes of |x|^p.

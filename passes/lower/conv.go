@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"mqatc/onnx/ir"
+	"mqatc/passes/grad"
 )
 
 // conv lowers a convolution of two dimensions. Few input channels are read as they are; in groups, whole blocks go together or each
@@ -83,14 +84,11 @@ const (
 	manyWeights  = 1 << 16
 )
 
-// frugalWeights are the bytes of weights that are given a blocked layout at a time with Machine.Frugal.
-const frugalWeights = 3 << 20
-
 // parts is in how many parts of whole blocks of its channels w is given a blocked layout.
 func (l *lowerer) parts(channels int64, w *ir.Value) int64 {
 	d, _ := w.StaticDims()
 	p := int64(1)
-	for l.frugal && 4*product(d) > frugalWeights*p && channels%(2*p*l.block) == 0 {
+	for l.frugal && 4*product(d) > grad.FrugalWeights*p && channels%(2*p*l.block) == 0 {
 		p *= 2
 	}
 	return p

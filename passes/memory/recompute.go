@@ -173,11 +173,14 @@ func (f *forward) within(segments int) []int {
 	return best
 }
 
-// more bounds the cuts that are tried one by one.
-const more = 16
+// more bounds the cuts that are tried one by one, tries the combinations beyond which none is begun.
+const (
+	more  = 16
+	tries = 100
+)
 
 // best tries cuts on copies of the graph and takes those with the least peak; none where that is no lower than without. Those that come
-// in equal segments come first; then each of the places found is tried beside the best, or without.
+// in equal segments come first; then each of the places found is tried beside the best, without, or in its neighbours' stead, as long as that helps.
 func (f *forward) best() ([]int, error) {
 	var best []int
 	least := int64(-1)
@@ -215,18 +218,37 @@ func (f *forward) best() ([]int, error) {
 			return nil, err
 		}
 	}
-	for _, p := range places[:min(more, len(places))] {
-		cuts := slices.Clone(best)
-		if i, found := slices.BinarySearch(cuts, p); found {
-			cuts = slices.Delete(cuts, i, i+1)
-		} else {
-			cuts = slices.Insert(cuts, i, p)
+	places = places[:min(more, len(places))]
+	for {
+		from := least
+		for _, p := range places {
+			for _, cuts := range moves(best, p) {
+				if err := try(cuts); err != nil {
+					return nil, err
+				}
+			}
 		}
-		if err := try(cuts); err != nil {
-			return nil, err
+		if least == from || len(tried) >= tries {
+			return best, nil
 		}
 	}
-	return best, nil
+}
+
+// moves are cuts with p or, where it is among them, without; and with p instead of the one before or behind it.
+func moves(cuts []int, p int) [][]int {
+	i, found := slices.BinarySearch(cuts, p)
+	if found {
+		return [][]int{slices.Delete(slices.Clone(cuts), i, i+1)}
+	}
+	out := [][]int{slices.Insert(slices.Clone(cuts), i, p)}
+	for _, j := range []int{i - 1, i} {
+		if j >= 0 && j < len(cuts) {
+			other := slices.Clone(cuts)
+			other[j] = p
+			out = append(out, other)
+		}
+	}
+	return out
 }
 
 func (f *forward) clone() (*forward, error) {
