@@ -15,7 +15,8 @@ import (
 	"mqatc/runtime/train"
 )
 
-// TestPiecesKeepTheBits compares gradients of weights that are made in pieces, of images and of output channels, with those made whole.
+// TestPiecesKeepTheBits compares gradients of weights that are made in pieces, of images and of output channels, and of poolings that are scattered
+// in pieces, with those made whole.
 func TestPiecesKeepTheBits(t *testing.T) {
 	orttest.TestLibrary(t)
 	m := ir.NewModel("pieces", 17)
@@ -34,6 +35,7 @@ func TestPiecesKeepTheBits(t *testing.T) {
 		return b.Op("Conv", []*ir.Value{v, w}, ir.AInts("kernel_shape", 3, 3), ir.AInts("pads", 1, 1, 1, 1), ir.AInts("strides", stride, stride))
 	}
 	v := b.Op("Relu", []*ir.Value{conv(x, 64, 64, 1)})
+	v = b.Op("MaxPool", []*ir.Value{v}, ir.AInts("kernel_shape", 3, 3), ir.AInts("pads", 1, 1, 1, 1))
 	v = b.Op("MaxPool", []*ir.Value{v}, ir.AInts("kernel_shape", 8, 8), ir.AInts("strides", 8, 8))
 	v = b.Op("Relu", []*ir.Value{conv(v, 512, 64, 1)})
 	y := b.Op("ReduceMean", []*ir.Value{b.Op("Relu", []*ir.Value{conv(v, 512, 512, 1)})}, ir.AInts("axes", 2, 3))
@@ -66,7 +68,7 @@ func TestPiecesKeepTheBits(t *testing.T) {
 			t.Skip("no blocked convolutions on this processor")
 		}
 		var want map[string][]byte
-		var nodes int
+		var products, scatters int
 		for _, segments := range []int{0, 2} {
 			o := step.Options{Loss: loss, Params: params, EmitGrads: true, Recompute: segments}
 			if lowered {
@@ -88,18 +90,24 @@ func TestPiecesKeepTheBits(t *testing.T) {
 			for _, p := range params {
 				got[p.Name] = bytes.Clone(e.Output(p.Name + step.Grad).Bytes())
 			}
-			gathers := 0
+			mul, put := 0, 0
 			for n := s.Graph.First(); n != nil; n = n.Next() {
-				if n.Op == "Gemm" || n.Op == "MatMul" {
-					gathers++
+				switch n.Op {
+				case "Gemm", "MatMul":
+					mul++
+				case "ScatterElements":
+					put++
 				}
 			}
 			if want == nil {
-				want, nodes = got, gathers
+				want, products, scatters = got, mul, put
 				continue
 			}
-			if gathers < nodes+4 {
-				t.Errorf("lowered %v: %d products of matrices, %d without pieces", lowered, gathers, nodes)
+			if mul < products+4 {
+				t.Errorf("lowered %v: %d products of matrices, %d without pieces", lowered, mul, products)
+			}
+			if put < scatters+3 {
+				t.Errorf("lowered %v: %d scatters, %d without pieces", lowered, put, scatters)
 			}
 			for name, g := range got {
 				if !bytes.Equal(g, want[name]) {
