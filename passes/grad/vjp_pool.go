@@ -94,11 +94,14 @@ func (c *call) masked(dy, y *ir.Value, f func(*ir.Value) *ir.Value) *ir.Value {
 	return c.mul(dy, f(y))
 }
 
+// scatters are how many there are at most for one pooling.
+const scatters = 16
+
 // atATime is how many of updates are scattered at a time where that is to take little memory, 0 for all: onnxruntime's kernel copies the
 // indices, as int64.
 func (c *call) atATime(updates *ir.Value) int64 {
 	if d, ok := updates.StaticDims(); c.frugal && ok && c.dt == ir.Float32 && 8*d[0] > frugalIndices {
-		return frugalIndices / 8
+		return max(frugalIndices/8, (d[0]+scatters-1)/scatters)
 	}
 	return 0
 }
