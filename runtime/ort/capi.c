@@ -245,6 +245,14 @@ void ort_aligned_free(void *p, size_t size) {
   free(((void **)p)[-1]);
 }
 
+#ifdef __GLIBC__
+// malloc_trim gives back the end of the first arena only, and each thread that loads a graph may take another one.
+__attribute__((constructor)) static void one_arena(void) {
+  const char *tunables = getenv("GLIBC_TUNABLES");
+  if (getenv("MALLOC_ARENA_MAX") == NULL && (tunables == NULL || strstr(tunables, "arena_max") == NULL)) mallopt(M_ARENA_MAX, 1);
+}
+#endif
+
 void ort_trim(void) {
 #ifdef __GLIBC__
   malloc_trim(0);

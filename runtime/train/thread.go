@@ -7,7 +7,7 @@ import (
 	"mqatc/runtime/ort"
 )
 
-// thread runs bindings on one thread of the system: the C library keeps what kernels allocate and free apart for each thread.
+// thread runs bindings on one thread of the system: kernels keep buffers for each thread that calls them.
 type thread struct {
 	calls chan *ort.Binding
 	done  chan error
