@@ -63,6 +63,9 @@ func (p *progress) Update(what string, done, total int, detail string) {
 	fmt.Fprintf(p.w, "%s  %d/%d%s%s\n", what, done, total, left, detail)
 }
 
+// segments tells how many choices of what to compute again were tried, of how many at most.
+func (p *progress) segments(done, most int) { p.Update("segments to compute again", done, most, "") }
+
 // Line prints a message on a line of its own.
 func (p *progress) Line(format string, a ...any) {
 	p.mu.Lock()

@@ -78,13 +78,13 @@ func writeStep(c *cli.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	p := newProgress(c.App.ErrWriter)
+	defer p.Close()
 	var lowering func(*ir.Model) error
 	if c.Bool("lower") {
 		if err := openRuntime(c); err != nil {
 			return err
 		}
-		p := newProgress(c.App.ErrWriter)
-		defer p.Close()
 		forms, err := formsOf(c, "", p)
 		if err != nil {
 			return err
@@ -101,7 +101,7 @@ func writeStep(c *cli.Context, path string) error {
 		}
 	}
 	s, err := step.Build(m, step.Options{
-		Loss: graph, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"), Recompute: segments, Lower: lowering,
+		Loss: graph, Batch: max(batch, 1), Params: step.Trainable(m), EmitGrads: c.Bool("emit-grads"), Recompute: segments, Tried: p.segments, Lower: lowering,
 		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
 			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm")), EMA: ema},
 	})

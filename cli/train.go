@@ -209,7 +209,7 @@ func trainModel(c *cli.Context, path string, rate train.Schedule) error {
 		Expose: inside, BatchStatistics: c.String("bn") == "batch", Recompute: segments, Foreseen: func(m fit.Memory) { p.Line("%s", memoryLine(m)) },
 		Optimizer: step.Optimizer{Name: c.String("optimizer"), Momentum: float32(c.Float64("momentum")),
 			WeightDecay: float32(c.Float64("weight-decay")), ClipNorm: float32(c.Float64("clip-norm")), EMA: ema},
-		Path: checkpoint, Key: "train",
+		Path: checkpoint, Key: "train", Tried: p.segments,
 		Progress: func(g train.Progress) {
 			p.Update("train", g.Step, g.Steps, fmt.Sprintf("loss %.4g  lr %.2g  %.0f images/s", g.Mean, g.Rate, g.ImagesPerSecond))
 		},

@@ -56,6 +56,7 @@ type Options struct {
 	// After is told the number of steps done. May be nil.
 	After    func(e *train.Engine, done int) error
 	Progress func(train.Progress)
+	Tried    func(done, most int) // as step.Options.Tried
 }
 
 // Result of Run.
@@ -85,7 +86,7 @@ func (o Options) micro() (n int, sums bool) {
 func (o Options) stepOptions() (so step.Options, forms Forms, err error) {
 	n, sums := o.micro()
 	so = step.Options{Loss: o.Problem.Loss(), Batch: int64(n), Params: o.Params, Optimizer: o.Optimizer, Accumulate: sums,
-		BatchStatistics: o.BatchStatistics, Recompute: o.Recompute, Expose: o.Expose}
+		BatchStatistics: o.BatchStatistics, Recompute: o.Recompute, Tried: o.Tried, Expose: o.Expose}
 	if o.Lower {
 		if o.Steps >= LeastMeasured {
 			forms = o.Forms

@@ -27,6 +27,8 @@ type Options struct {
 	Segments int
 	// Scratch is what a node takes beside its inputs and outputs while it runs, in bytes, for Auto. May be nil.
 	Scratch func(*ir.Node) int64
+	// Tried is told how many choices Auto has tried, of how many at most. May be nil.
+	Tried func(done, most int)
 	// Suffix tells new states from old ones, as Arrange has it.
 	Suffix string
 }
@@ -173,7 +175,7 @@ func (f *forward) within(segments int) []int {
 	return best
 }
 
-// more bounds the cuts that are tried one by one, tries the combinations beyond which none is begun.
+// more bounds the places where cuts are tried one by one, tries the choices in all.
 const (
 	more  = 16
 	tries = 100
@@ -186,10 +188,11 @@ func (f *forward) best() ([]int, error) {
 	least := int64(-1)
 	tried := map[string]bool{}
 	try := func(cuts []int) error {
-		if tried[fmt.Sprint(cuts)] {
+		key := fmt.Sprint(cuts)
+		if tried[key] || len(tried) == tries {
 			return nil
 		}
-		tried[fmt.Sprint(cuts)] = true
+		tried[key] = true
 		c, err := f.clone()
 		if err != nil {
 			return err
@@ -200,6 +203,9 @@ func (f *forward) best() ([]int, error) {
 		p, err := foreseen(c.g, f.o)
 		if err == nil && (least < 0 || p < least) {
 			best, least = cuts, p
+		}
+		if f.o.Tried != nil {
+			f.o.Tried(len(tried), tries)
 		}
 		return err
 	}
@@ -228,10 +234,14 @@ func (f *forward) best() ([]int, error) {
 				}
 			}
 		}
-		if least == from || len(tried) >= tries {
-			return best, nil
+		if least == from {
+			break
 		}
 	}
+	if f.o.Tried != nil {
+		f.o.Tried(tries, tries)
+	}
+	return best, nil
 }
 
 // moves are cuts with p or, where it is among them, without; and with p instead of the one before or behind it.

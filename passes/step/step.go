@@ -74,6 +74,8 @@ type Options struct {
 	// Recompute divides the forward pass into so many segments at most, or memory.Auto, and computes values inside them a second time
 	// for the backward pass instead of keeping them; 0 keeps all. Results have the same bits.
 	Recompute int
+	// Tried is told how many choices of segments memory.Auto has tried, of how many at most. May be nil.
+	Tried func(done, most int)
 }
 
 // Build makes the step graph of m. m is not changed.
@@ -143,7 +145,7 @@ func build(m *ir.Model, o Options, change func(*ir.Graph) error) (*ir.Model, err
 		return nil, fmt.Errorf("pass %s: %w", Pass, err)
 	}
 	if o.Recompute != 0 {
-		again := memory.Options{Loss: loss, Weights: wrt, Cotangents: cots, Segments: o.Recompute, Suffix: New}
+		again := memory.Options{Loss: loss, Weights: wrt, Cotangents: cots, Segments: o.Recompute, Suffix: New, Tried: o.Tried}
 		if o.Lower != nil {
 			again.Scratch = grad.Scratch
 		}
