@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 
 	"mqatc/onnx/hint"
 )
@@ -42,6 +43,9 @@ func complain(w io.Writer, err error) int {
 	var h Hinter
 	if errors.As(err, &h) && h.Hint() != "" {
 		todo = h.Hint()
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		todo = "free space on the disk, or name a folder on another one; what is there already is whole"
 	}
 	fmt.Fprintf(w, "mqatc: error: %s\nhint: %s\n", oneLine(err.Error()), oneLine(todo))
 	return code
